@@ -1,0 +1,1 @@
+//! The durable catalog: named definitions, versioned.

@@ -1,0 +1,1 @@
+//! Dead letters: records that could not become rows, each kept once.

@@ -1,0 +1,1 @@
+//! The lease on a warehouse, with growing fencing tokens.

@@ -1,0 +1,45 @@
+//! Where results go: the contract of a sink, with its one commit point.
+
+pub mod delta;
+
+use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
+
+use crate::error::Result;
+
+/// Takes the output of a continuous query, epoch by epoch.
+#[async_trait]
+pub trait Sink: std::fmt::Debug + Send + Sync {
+    /// The last epoch that this query committed; `None` before the first.
+    ///
+    /// Read from the durable log, not from memory: it also settles a commit
+    /// whose outcome is unknown.
+    async fn committed(&self) -> Result<Option<u64>>;
+
+    /// Writes rows under fresh names. Nothing is visible yet; what is staged
+    /// and never committed is an orphan for vacuum.
+    async fn stage(&self, rows: SendableRecordBatchStream) -> Result<Staged>;
+
+    /// Makes what was staged visible, together with the epoch's number, in one
+    /// atomic commit. Does nothing if the sink holds `epoch` already.
+    async fn commit(&self, epoch: u64, staged: Staged) -> Result<Committed>;
+}
+
+/// What [`Sink::stage`] wrote.
+#[derive(Debug, Default)]
+pub struct Staged {
+    /// Rows written.
+    pub rows: u64,
+    /// Delta `add` actions of the new files.
+    pub adds: Vec<deltalake::kernel::Add>,
+    /// Rows of a sink that keeps them in memory.
+    pub batches: Vec<arrow::array::RecordBatch>,
+}
+
+/// Where a commit can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Version of the result table.
+    pub version: u64,
+    pub rows: u64,
+}

@@ -1,0 +1,1 @@
+//! JSON lines, CSV and Parquet files as a source.

@@ -1,0 +1,1 @@
+//! A seeded generator of events as a source.
