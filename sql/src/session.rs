@@ -33,6 +33,10 @@ pub enum Access {
     /// Takes no lease: reads what another process may be writing. Statements
     /// that change something are refused.
     ReadOnly,
+    /// A throw-away catalog in memory, whatever the configuration's warehouse:
+    /// statements are parsed, bound, planned and declared, but no broker, table
+    /// or file is contacted and no rows flow (`tidemill check`).
+    Offline,
 }
 
 /// One client.
