@@ -64,7 +64,7 @@ skip() {
     echo "kafka.sh: ******************************************************************"
     echo "kafka.sh: SKIPPED: $1"
     echo "kafka.sh: Tests against real Apache Kafka cannot run here. On Debian:"
-    echo "kafka.sh:   apt-get install openjdk-17-jre-headless maven openssl"
+    echo "kafka.sh:   apt-get install default-jre-headless maven openssl"
     echo "kafka.sh: ******************************************************************"
   } >&2
   exit "$SKIPPED"
