@@ -1,0 +1,97 @@
+//! The Delta log of one table: loading it once, then following it commit by commit.
+//!
+//! Neither a commit nor a refresh lists the log's folder or reads a checkpoint
+//! again: the next commit has a known name, so it is written, or looked for, by
+//! that name alone.
+
+use std::collections::{HashMap, HashSet};
+
+use deltalake::DeltaTable;
+use deltalake::kernel::Action;
+use deltalake::logstore::{LogStoreRef, get_actions};
+
+use crate::error::{Error, Result};
+use crate::lake::files::{DataFile, FileSet};
+use crate::lake::layout::{Layout, Place};
+
+/// What one commit did.
+#[derive(Debug, Default)]
+pub(super) struct Commit {
+    pub version: u64,
+    pub added: Vec<DataFile>,
+    pub removed: HashSet<String>,
+    /// `txn` versions by application.
+    pub txns: HashMap<String, i64>,
+    /// It altered columns, properties or protocol.
+    pub altered: bool,
+}
+
+impl Commit {
+    fn new(version: u64, actions: Vec<Action>) -> Self {
+        let mut commit = Commit { version, ..Commit::default() };
+        for action in actions {
+            match action {
+                Action::Add(add) => commit.added.push(add.into()),
+                Action::Remove(remove) => {
+                    commit.removed.insert(remove.path);
+                }
+                Action::Txn(txn) => {
+                    commit.txns.insert(txn.app_id, txn.version);
+                }
+                Action::Metadata(_) | Action::Protocol(_) => commit.altered = true,
+                _ => {}
+            }
+        }
+        commit
+    }
+
+    pub fn apply(self, files: &FileSet) -> FileSet {
+        files.after(&self.removed, self.added)
+    }
+}
+
+/// The commits after `version`, in order, up to the newest.
+pub(super) async fn commits_after(log: &LogStoreRef, version: u64) -> Result<Vec<Commit>> {
+    let mut commits = Vec::new();
+    let mut next = version + 1;
+    while let Some(bytes) = log.read_commit_entry(next).await? {
+        commits.push(Commit::new(next, get_actions(next, &bytes)?));
+        next += 1;
+    }
+    Ok(commits)
+}
+
+/// Loads the table's state from its log, as of `version` or the newest.
+pub(super) async fn load(place: &Place, version: Option<u64>) -> Result<DeltaTable> {
+    let mut table = DeltaTable::new(place.log.clone());
+    let loaded = match version {
+        Some(version) => table.load_version(version).await,
+        None => table.load().await,
+    };
+    match loaded {
+        Ok(()) => Ok(table),
+        Err(deltalake::DeltaTableError::NotATable(_)) => Err(Error::invalid_hint(
+            format!("there is no Delta table at {}", place.url),
+            "check the location, or name columns to create the table",
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Layout and files of a loaded state.
+pub(super) fn contents(place: &Place, table: &DeltaTable) -> Result<(Layout, FileSet)> {
+    let state = table.snapshot()?;
+    let files = state.log_data().iter().map(DataFile::from).collect();
+    Ok((Layout::new(place.clone(), state), files))
+}
+
+/// Writes a checkpoint of `version`, so that opening the table stays cheap, and,
+/// if asked, deletes commits that the table's retention has let go.
+pub(super) async fn checkpoint(place: &Place, version: u64, cleanup: bool) -> Result<()> {
+    let table = load(place, Some(version)).await?;
+    deltalake::checkpoints::create_checkpoint(&table, None).await?;
+    if cleanup {
+        deltalake::checkpoints::cleanup_metadata(&table, None).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Staging: rows become Parquet files under fresh names.
+//!
+//! Encoding runs in a task of its own, so that the next batch is computed while
+//! the last one is encoded.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
+use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::parquet::basic::Compression;
+use deltalake::parquet::file::properties::WriterProperties;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::error::{Error, Result};
+use crate::lake::layout::Layout;
+use crate::lake::types::cast_batch;
+use crate::sink::Staged;
+
+/// A file that grows past this is closed and the next one begun.
+const FILE_BYTES: u64 = 128 << 20;
+/// Rows, and bytes, that a row group holds at most: a whole one is buffered per open file.
+const ROW_GROUP_ROWS: usize = 256 << 10;
+const ROW_GROUP_BYTES: usize = 64 << 20;
+/// Rows between two looks at the size of the file.
+const CHECK_ROWS: usize = 16 << 10;
+/// Batches that wait for the encoder.
+const WAITING: usize = 2;
+
+/// Writes `rows` to files of the table.
+pub(super) async fn stage(layout: Arc<Layout>, rows: SendableRecordBatchStream) -> Result<Staged> {
+    if let Some(reason) = &layout.read_only {
+        return Err(Error::invalid_hint(
+            format!("can't write to the table \"{}\": {reason}", layout.place.name),
+            "write to it with the engine that made it, or into a table of Tidemill's",
+        ));
+    }
+    let (batches, waiting) = mpsc::channel(WAITING);
+    // A set of one: dropped with us, it stops the encoder.
+    let mut encoder = JoinSet::new();
+    encoder.spawn(encode(layout, waiting));
+    let fed = feed(rows, batches).await;
+    let encoded = encoder.join_next().await.ok_or_else(|| Error::internal("no encoder"))?;
+    fed.and(encoded.map_err(|error| Error::internal(error.to_string()))?)
+}
+
+/// Hands the stream's batches to the encoder; ends early if that one has failed.
+async fn feed(
+    mut rows: SendableRecordBatchStream,
+    batches: mpsc::Sender<Result<RecordBatch>>,
+) -> Result<()> {
+    while let Some(batch) = rows.next().await {
+        match batch {
+            Ok(batch) => {
+                if batches.send(Ok(batch)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Err(error) => {
+                // Tells the encoder to drop what it has instead of finishing its files.
+                let _ = batches.send(Err(Error::internal("the stream failed"))).await;
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn encode(
+    layout: Arc<Layout>,
+    mut batches: mpsc::Receiver<Result<RecordBatch>>,
+) -> Result<Staged> {
+    let mut writer = writer(&layout);
+    let mut rows = 0;
+    while let Some(batch) = batches.recv().await {
+        let written = match batch.and_then(|batch| cast_batch(&batch, &layout.schema)) {
+            Ok(batch) => {
+                rows += batch.num_rows() as u64;
+                writer.write(&batch).await.map_err(Error::from)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            // Open uploads are given up; whole files are left for vacuum.
+            let _ = writer.abort().await;
+            return Err(error);
+        }
+    }
+    Ok(Staged { rows, adds: writer.close().await?, ..Staged::default() })
+}
+
+fn writer(layout: &Layout) -> DeltaWriter {
+    let properties = WriterProperties::builder()
+        .set_created_by(concat!("tidemill ", env!("CARGO_PKG_VERSION")).into())
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+        .build();
+    let config = WriterConfig::new(
+        layout.schema.clone(),
+        layout.partition_columns.clone(),
+        Some(properties),
+        NonZeroU64::new(FILE_BYTES),
+        Some(CHECK_ROWS),
+        layout.indexed_columns.as_str().try_into().unwrap_or_default(),
+        None,
+    );
+    DeltaWriter::new(layout.place.log.object_store(None), config)
+}
