@@ -1,6 +1,7 @@
 //! Where results go: the contract of a sink, with its one commit point.
 
 pub mod delta;
+pub mod memory;
 
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
