@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from decimal import Decimal
+from pathlib import Path
 
 CATALOG = "tidemill"
 SCHEMA = "public"
@@ -76,6 +77,14 @@ def eventually(get, expected, what, seconds=60):
     equal(actual, expected, what)
 
 
+def place(error):
+    """The last line of the check that an unexpected error came through; the client's own frames help nobody."""
+    folder = Path(__file__).resolve().parent
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).resolve().parent == folder]
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}: {ours[-1].line}"
+
+
 def address(uri):
     """(host, port) of grpc://host:port."""
     host, _, port = uri.split("://", 1)[-1].rstrip("/").rpartition(":")
@@ -89,7 +98,7 @@ def main(checks, connect_factory, description):
     parser.add_argument("--user")
     parser.add_argument("--password")
     parser.add_argument("check", nargs="*", help="names of checks (default: all)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     unknown = [name for name in arguments.check if name not in checks]
     if unknown:
         parser.error(f"no check {', '.join(unknown)}; there are: {' '.join(checks)}")
@@ -101,7 +110,7 @@ def main(checks, connect_factory, description):
         except Mismatch as mismatch:
             failed = True
             print(f"FAILED {name}: {mismatch}", flush=True)
-        except Exception:
+        except Exception as error:
             failed = True
-            print(f"FAILED {name}: {traceback.format_exc()}", flush=True)
+            print(f"FAILED {name}: {place(error)}: {type(error).__name__}: {error}", flush=True)
     sys.exit(1 if failed else 0)

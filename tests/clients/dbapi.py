@@ -43,7 +43,7 @@ def check_table_names(connect):
 
 def check_columns(connect):
     columns = sqlalchemy.inspect(connect.engine()).get_columns("items", schema=SCHEMA)
-    actual = [(column["name"], column["type"].__name__) for column in columns]
+    actual = [(column["name"], type(column["type"]).__name__) for column in columns]
     equal(actual, list(zip(COLUMNS, ["BIGINT", "TEXT", "DECIMAL", "BOOLEAN", "TIMESTAMP"])), "columns of `items`")
 
 
