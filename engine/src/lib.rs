@@ -18,6 +18,7 @@
 //!
 //! The engine takes plans and sources, never SQL text.
 
+pub mod broker;
 pub mod catalog;
 pub mod clock;
 pub mod config;
