@@ -10,6 +10,8 @@ pub(crate) mod files;
 pub(crate) mod layout;
 mod log;
 pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod types;
 mod write;
 

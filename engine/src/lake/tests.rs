@@ -1,0 +1,410 @@
+//! Tables through their public face, on stores that count and fail.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::assert_batches_sorted_eq;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::SessionContext;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use url::Url;
+
+use super::*;
+
+/// Counts listings, and fails or loses the answer of writes of log entries on demand.
+#[derive(Debug)]
+struct Store {
+    inner: Arc<InMemory>,
+    listings: AtomicU64,
+    /// Entries of the log that are written without an answer, and that are not written.
+    lose: AtomicU64,
+    fail: AtomicU64,
+}
+
+impl Store {
+    fn over(inner: &Arc<InMemory>) -> Arc<Self> {
+        Arc::new(Self {
+            inner: inner.clone(),
+            listings: AtomicU64::new(0),
+            lose: AtomicU64::new(0),
+            fail: AtomicU64::new(0),
+        })
+    }
+}
+
+fn take(count: &AtomicU64) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+fn broken() -> object_store::Error {
+    object_store::Error::Generic { store: "test", source: "the line went dead".into() }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Store {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let entry = location.as_ref().contains("_delta_log") && location.as_ref().ends_with("json");
+        if entry && take(&self.fail) {
+            return Err(broken());
+        }
+        let written = self.inner.put_opts(location, payload, options).await;
+        if entry && take(&self.lose) {
+            return Err(broken());
+        }
+        written
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(
+        &self,
+        location: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.listings.fetch_add(1, Ordering::SeqCst);
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.listings.fetch_add(1, Ordering::SeqCst);
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.listings.fetch_add(1, Ordering::SeqCst);
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn house(store: Arc<dyn ObjectStore>) -> Warehouse {
+    Warehouse::with_store(Url::parse("memory:///house").unwrap(), store)
+}
+
+/// Days are counted from 1970.
+fn batch(ids: &[i64], days: &[i32]) -> RecordBatch {
+    let names = ids.iter().map(|id| format!("name {id}"));
+    RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef),
+        ("day", Arc::new(Date32Array::from(days.to_vec()))),
+        ("name", Arc::new(StringArray::from_iter_values(names))),
+    ])
+    .unwrap()
+}
+
+fn columns() -> SchemaRef {
+    batch(&[1], &[1]).schema()
+}
+
+fn rows(ids: &[i64], days: &[i32]) -> SendableRecordBatchStream {
+    let batch = batch(ids, days);
+    let schema = batch.schema();
+    Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)])))
+}
+
+async fn table(house: &Warehouse, partition_by: &[&str]) -> Arc<LakeTable> {
+    let spec = TableSpec {
+        name: "t".into(),
+        location: house.table_url("t").unwrap(),
+        storage_options: HashMap::new(),
+        schema: columns(),
+        partition_by: partition_by.iter().map(ToString::to_string).collect(),
+    };
+    LakeTable::create(house, spec).await.unwrap()
+}
+
+async fn append(table: &LakeTable, ids: &[i64]) -> Committed {
+    let staged = table.stage(rows(ids, &vec![1; ids.len()])).await.unwrap();
+    table.commit(staged, None).await.unwrap()
+}
+
+fn epoch(version: u64) -> Option<Txn> {
+    Some(Txn { app_id: "query".into(), version })
+}
+
+async fn ids(provider: Arc<dyn TableProvider>) -> Vec<i64> {
+    let context = SessionContext::new();
+    context.register_table("t", provider).unwrap();
+    let found = context.sql("SELECT id FROM t ORDER BY id").await.unwrap().collect().await.unwrap();
+    found
+        .iter()
+        .flat_map(|batch| {
+            let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+            ids.values().to_vec()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_appended_is_read_back_partitioned() {
+    let house = house(Arc::new(InMemory::new()));
+    let table = table(&house, &["day"]).await;
+    let staged = table.stage(rows(&[1, 2, 3], &[10, 11, 10])).await.unwrap();
+    assert_eq!((staged.rows, staged.adds.len()), (3, 2));
+    assert_eq!(ids(table.snapshot().unwrap()).await, Vec::<i64>::new());
+    let committed = table.commit(staged, None).await.unwrap();
+    assert_eq!(committed, Committed { version: 1, rows: 3 });
+
+    let context = SessionContext::new();
+    context.register_table("t", table.snapshot().unwrap()).unwrap();
+    let found = context.sql("SELECT * FROM t").await.unwrap().collect().await.unwrap();
+    assert_eq!(found[0].schema(), columns());
+    assert_batches_sorted_eq!(
+        [
+            "+----+------------+--------+",
+            "| id | day        | name   |",
+            "+----+------------+--------+",
+            "| 1  | 1970-01-11 | name 1 |",
+            "| 2  | 1970-01-12 | name 2 |",
+            "| 3  | 1970-01-11 | name 3 |",
+            "+----+------------+--------+",
+        ],
+        &found
+    );
+}
+
+#[tokio::test]
+async fn filters_skip_files_and_unread_columns_stay_unread() {
+    let house = house(Arc::new(InMemory::new()));
+    let table = table(&house, &["day"]).await;
+    for (ids, day) in [([1, 2], 10), ([3, 4], 11), ([5, 6], 12)] {
+        let staged = table.stage(rows(&ids, &[day, day])).await.unwrap();
+        table.commit(staged, None).await.unwrap();
+    }
+    let context = SessionContext::new();
+    context.register_table("t", table.snapshot().unwrap()).unwrap();
+    let plan = async |sql: &str| {
+        let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+        displayable(plan.as_ref()).indent(false).to_string()
+    };
+    let by_partition = plan("SELECT name FROM t WHERE day = DATE '1970-01-12'").await;
+    assert_eq!(by_partition.matches(".parquet").count(), 1, "{by_partition}");
+    assert!(!by_partition.contains("id"), "{by_partition}");
+    let by_statistics = plan("SELECT name FROM t WHERE id BETWEEN 2 AND 3").await;
+    assert_eq!(by_statistics.matches(".parquet").count(), 2, "{by_statistics}");
+    let by_name = plan("SELECT id FROM t WHERE name = 'name 6'").await;
+    assert_eq!(by_name.matches(".parquet").count(), 1, "{by_name}");
+    let none = plan("SELECT id FROM t WHERE id > 100").await;
+    assert!(none.contains("EmptyExec"), "{none}");
+    let counted = plan("SELECT count(*) FROM t").await;
+    assert!(counted.contains("PlaceholderRowExec"), "{counted}");
+}
+
+#[tokio::test]
+async fn an_epoch_is_committed_once() {
+    let house = house(Arc::new(InMemory::new()));
+    let table = table(&house, &[]).await;
+    assert_eq!(table.txn_version("query").await.unwrap(), None);
+    for (epoch_number, id) in [(1, 1), (1, 2), (2, 3)] {
+        let staged = table.stage(rows(&[id], &[1])).await.unwrap();
+        table.commit(staged, epoch(epoch_number)).await.unwrap();
+    }
+    assert_eq!(table.txn_version("query").await.unwrap(), Some(2));
+    assert_eq!(ids(table.snapshot().unwrap()).await, [1, 3]);
+
+    let url = house.table_url("t").unwrap();
+    let again = LakeTable::open(&house, "t", url, HashMap::new()).await.unwrap();
+    assert_eq!(again.txn_version("query").await.unwrap(), Some(2));
+    assert_eq!(again.version(), 2);
+    let staged = again.stage(rows(&[9], &[1])).await.unwrap();
+    assert_eq!(again.commit(staged, epoch(2)).await.unwrap().version, 2);
+}
+
+#[tokio::test]
+async fn appends_of_two_engines_both_stay() {
+    let house = house(Arc::new(InMemory::new()));
+    let (first, second) = (table(&house, &[]).await, table(&house, &[]).await);
+    append(&first, &[1]).await;
+    append(&first, &[2]).await;
+    assert_eq!(append(&second, &[3]).await.version, 3);
+    assert_eq!(second.version(), 3);
+    assert_eq!(first.refresh().await.unwrap(), 3);
+    assert_eq!(ids(first.snapshot().unwrap()).await, [1, 2, 3]);
+    assert_eq!(ids(second.snapshot().unwrap()).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_counts_once() {
+    let store = Store::over(&Arc::new(InMemory::new()));
+    let table = table(&house(store.clone()), &[]).await;
+    for txn in [epoch(1), None] {
+        let before = table.version();
+        store.lose.store(1, Ordering::SeqCst);
+        let staged = table.stage(rows(&[1], &[1])).await.unwrap();
+        let committed = table.commit(staged, txn).await.unwrap();
+        assert_eq!(committed.version, before + 1);
+    }
+    assert_eq!(ids(table.snapshot().unwrap()).await, [1, 1]);
+}
+
+#[tokio::test]
+async fn a_commit_that_failed_can_be_tried_again() {
+    let store = Store::over(&Arc::new(InMemory::new()));
+    let table = table(&house(store.clone()), &[]).await;
+    store.fail.store(1, Ordering::SeqCst);
+    let staged = table.stage(rows(&[1], &[1])).await.unwrap();
+    let error = table.commit(staged, epoch(1)).await.unwrap_err();
+    assert!(error.retryable(), "{error}");
+    assert_eq!(table.txn_version("query").await.unwrap(), None);
+    let staged = table.stage(rows(&[1], &[1])).await.unwrap();
+    table.commit(staged, epoch(1)).await.unwrap();
+    assert_eq!(ids(table.snapshot().unwrap()).await, [1]);
+}
+
+#[tokio::test]
+async fn no_commit_refresh_or_scan_lists_the_log() {
+    let store = Store::over(&Arc::new(InMemory::new()));
+    let table = table(&house(store.clone()), &[]).await;
+    table.txn_version("query").await.unwrap();
+    let before = store.listings.load(Ordering::SeqCst);
+    for number in 1..=20 {
+        let staged = table.stage(rows(&[number], &[1])).await.unwrap();
+        table.commit(staged, epoch(number as u64)).await.unwrap();
+        table.refresh().await.unwrap();
+    }
+    assert_eq!(ids(table.snapshot().unwrap()).await.len(), 20);
+    assert_eq!(store.listings.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test]
+async fn versions_stay_readable() {
+    let house = house(Arc::new(InMemory::new()));
+    let first = table(&house, &[]).await;
+    let mut watch = first.watch();
+    let held = first.snapshot().unwrap();
+    append(&first, &[1]).await;
+    append(&first, &[2]).await;
+    assert_eq!(*watch.borrow_and_update(), 2);
+    assert_eq!(ids(held).await, Vec::<i64>::new());
+    assert_eq!(ids(first.snapshot_at(1).await.unwrap()).await, [1]);
+    let again = table(&house, &[]).await;
+    assert_eq!(ids(again.snapshot_at(1).await.unwrap()).await, [1]);
+    assert!(again.snapshot_at(9).await.unwrap_err().hint().unwrap().contains('2'));
+}
+
+#[tokio::test]
+async fn checkpoints_are_written_and_found_again() {
+    let inner = Arc::new(InMemory::new());
+    let house = house(inner.clone());
+    let first = table(&house, &[]).await;
+    append(&first, &[1]).await;
+    for number in 1..=104 {
+        first.commit(Staged::default(), epoch(number)).await.unwrap();
+    }
+    while first.checkpointing.load(Ordering::Acquire) {
+        tokio::task::yield_now().await;
+    }
+    let hint = Path::from("house/t/_delta_log/_last_checkpoint");
+    let hint = inner.get(&hint).await.unwrap().bytes().await.unwrap();
+    assert!(String::from_utf8_lossy(&hint).contains("\"version\":100"), "{hint:?}");
+    let again = table(&house, &[]).await;
+    assert_eq!(again.version(), 105);
+    assert_eq!(again.txn_version("query").await.unwrap(), Some(104));
+    assert_eq!(ids(again.snapshot().unwrap()).await, [1]);
+}
+
+#[tokio::test]
+async fn another_schema_at_the_place_is_refused() {
+    let house = house(Arc::new(InMemory::new()));
+    let first = table(&house, &["day"]).await;
+    let spec = TableSpec {
+        name: "t".into(),
+        location: first.location(),
+        storage_options: HashMap::new(),
+        schema: columns(),
+        partition_by: vec![],
+    };
+    let error = LakeTable::create(&house, spec).await.unwrap_err().to_string();
+    assert!(error.contains("partitioned by (day)"), "{error}");
+
+    let nowhere = house.table_url("nowhere").unwrap();
+    let error = LakeTable::open(&house, "n", nowhere, HashMap::new()).await.unwrap_err();
+    assert!(error.to_string().contains("no Delta table at"), "{error}");
+}
+
+#[tokio::test]
+async fn columns_that_others_mapped_are_read_but_not_written() {
+    let house = house(Arc::new(InMemory::new()));
+    let url = house.table_url("t").unwrap();
+    let root = house.root_of(&url, &HashMap::new()).unwrap();
+    let place = Place::new("t", &url, root).unwrap();
+    let schema: StructType = columns().as_ref().try_into_kernel().unwrap();
+    let mapped = deltalake::operations::create::CreateBuilder::new()
+        .with_log_store(place.log.clone())
+        .with_columns(schema.fields().cloned())
+        .with_configuration_property(deltalake::TableProperty::ColumnMappingMode, Some("name"))
+        .await
+        .unwrap();
+    let written = mapped.write(vec![batch(&[4], &[1])]).await.unwrap();
+    assert_eq!(written.version(), Some(1));
+
+    let table = LakeTable::open(&house, "t", url, HashMap::new()).await.unwrap();
+    assert_eq!(table.schema(), columns());
+    assert_eq!(ids(table.snapshot().unwrap()).await, [4]);
+    let error = table.stage(rows(&[1], &[1])).await.unwrap_err().to_string();
+    assert!(error.contains("maps column names"), "{error}");
+}
+
+#[tokio::test]
+async fn tables_lie_on_a_local_disk_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = Warehouse::open(dir.path().to_str().unwrap(), HashMap::new()).unwrap();
+    let table = table(&house, &["day"]).await;
+    append(&table, &[1, 2]).await;
+    assert!(dir.path().join("t/_delta_log/00000000000000000001.json").exists());
+    assert_eq!(ids(table.snapshot().unwrap()).await, [1, 2]);
+    table.delete().await.unwrap();
+    assert!(!dir.path().join("t").exists());
+}
