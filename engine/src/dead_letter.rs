@@ -5,7 +5,7 @@
 //! Records are committed before the epoch that met them, so that none is lost.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
     ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -31,6 +31,8 @@ pub struct DeadLetters {
     name: String,
     topic: String,
     state: Mutex<State>,
+    /// The table once it is known, for those who can't wait.
+    opened: OnceLock<Arc<LakeTable>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,7 @@ impl DeadLetters {
             name: table_name(source),
             topic: topic.into(),
             state: Mutex::default(),
+            opened: OnceLock::new(),
         }
     }
 
@@ -60,6 +63,22 @@ impl DeadLetters {
         let mut state = self.state.lock().await;
         self.load(&mut state).await?;
         Ok(state.table.clone())
+    }
+
+    /// The table, if it has been opened already.
+    pub fn opened(&self) -> Option<&Arc<LakeTable>> {
+        self.opened.get()
+    }
+
+    /// Deletes the table with everything in it, when its source is dropped.
+    pub async fn delete(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        self.load(&mut state).await?;
+        state.known = None;
+        match state.table.take() {
+            Some(table) => table.delete().await,
+            None => Ok(()),
+        }
     }
 
     /// Keeps those records that are not kept yet; answers how many they were.
@@ -104,7 +123,10 @@ impl DeadLetters {
             }
         }
         state.known = Some(match &state.table {
-            Some(table) => known_offsets(table).await?,
+            Some(table) => {
+                self.publish(table);
+                known_offsets(table).await?
+            }
             None => Known::new(),
         });
         Ok(())
@@ -123,7 +145,13 @@ impl DeadLetters {
         };
         let table = LakeTable::create(&self.warehouse, spec).await?;
         state.table = Some(table.clone());
+        self.publish(&table);
         Ok(table)
+    }
+
+    fn publish(&self, table: &Arc<LakeTable>) {
+        // Set before: it is the same table.
+        let _ = self.opened.set(Arc::clone(table));
     }
 
     fn batch(&self, records: &[Rejected], timestamp_us: i64) -> Result<RecordBatch> {

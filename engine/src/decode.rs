@@ -1,23 +1,52 @@
 //! Bytes to Arrow: raw records of one partition become the projected columns.
 //!
 //! Decoding is per batch. A record that can't be decoded costs only itself: it
-//! comes back as [`Rejected`], with the column and the reason named.
+//! comes back as [`Rejected`], with the column and the reason named. Whether a
+//! record is good depends on nothing but the record, the schema and the projection:
+//! not on its neighbours, nor on how a range was cut into batches.
+//!
+//! [`scan`] (JSON) and [`csv`] find out where the values of a record lie,
+//! [`value`] and its kin ([`number`], [`text`], [`time`], [`nested`]) make columns of
+//! them, [`metadata`] fills the columns that are not in the payload.
 
+pub mod csv;
+pub mod json;
+mod metadata;
+mod nested;
+mod number;
+mod payload;
+mod raw;
+mod scan;
+mod text;
+mod time;
+mod value;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, Int64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch,
+    RecordBatchOptions,
+};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::FilterBuilder;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, SchemaRef};
+use bytes::Bytes;
 
+use crate::decode::metadata::Metadata;
+use crate::decode::value::Excluded;
 use crate::epoch::PartitionId;
-use crate::error::Result;
-use crate::source::{Chunk, Rejected};
+use crate::error::{Error, Result};
+use crate::source::{Chunk, METADATA_KEY, Origin, Rejected};
 
 /// How payloads are encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object a record.
     Json { timestamp_unit: TimestampUnit },
-    /// The payload as it is, for a single BINARY or VARCHAR column.
+    /// One line a record; `header` says that a file's first line names the columns.
+    Csv { delimiter: u8, header: bool, timestamp_unit: TimestampUnit },
+    /// The payload as it is, for a single BYTEA or VARCHAR column.
     Raw,
 }
 
@@ -29,6 +58,56 @@ pub enum TimestampUnit {
     Millisecond,
     Microsecond,
     Nanosecond,
+}
+
+impl Format {
+    /// Reads `format` (`json` by default, `csv`, `raw`), `timestamp_unit` (`s`, `ms`, `us`,
+    /// `ns`; default `ms`), and for CSV `delimiter` (one character, default `,`) and
+    /// `header` (default `true`).
+    pub fn from_options(options: &HashMap<String, String>) -> Result<Self> {
+        let timestamp_unit = match options.get("timestamp_unit").map(String::as_str) {
+            None | Some("ms") => TimestampUnit::Millisecond,
+            Some("s") => TimestampUnit::Second,
+            Some("us") => TimestampUnit::Microsecond,
+            Some("ns") => TimestampUnit::Nanosecond,
+            Some(other) => {
+                return Err(bad_option("timestamp_unit", other, "'s', 'ms', 'us' or 'ns'"));
+            }
+        };
+        match options.get("format").map(String::as_str) {
+            None | Some("json") => Ok(Format::Json { timestamp_unit }),
+            Some("csv") => Ok(Format::Csv {
+                delimiter: delimiter(options.get("delimiter").map_or(",", String::as_str))?,
+                header: flag(options, "header", true)?,
+                timestamp_unit,
+            }),
+            Some("raw") => Ok(Format::Raw),
+            Some(other) => Err(bad_option("format", other, "'json', 'csv' or 'raw'")),
+        }
+    }
+}
+
+fn delimiter(text: &str) -> Result<u8> {
+    match text.as_bytes() {
+        [byte] if !matches!(byte, b'"' | b'\n' | b'\r') && byte.is_ascii() => Ok(*byte),
+        _ if text == "\\t" || text == "tab" => Ok(b'\t'),
+        _ => Err(bad_option("delimiter", text, "one ASCII character, or 'tab'")),
+    }
+}
+
+/// A `true` or `false` of the options.
+pub(crate) fn flag(options: &HashMap<String, String>, name: &str, default: bool) -> Result<bool> {
+    match options.get(name).map(String::as_str) {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(other) => Err(bad_option(name, other, "'true' or 'false'")),
+    }
+}
+
+/// An option has a value that it can't have.
+pub(crate) fn bad_option(name: &str, value: &str, wanted: &str) -> Error {
+    Error::invalid_hint(format!("option {name} can't be '{value}'"), format!("use {wanted}"))
 }
 
 /// Records of one partition as they were read. All arrays have one entry a record.
@@ -43,8 +122,26 @@ pub struct RawBatch {
     /// NULL is a tombstone.
     pub payloads: BinaryArray,
     pub keys: Option<BinaryArray>,
-    /// `List<Struct<key: Utf8, value: Binary>>`.
+    /// `List<Struct<key: Utf8, value: Binary>>`, see [`header_fields`].
     pub headers: Option<ArrayRef>,
+}
+
+impl RawBatch {
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The fields of one record header.
+pub fn header_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Binary, true),
+    ])
 }
 
 /// Decodes raw records to `projection` of a source's schema.
@@ -61,6 +158,134 @@ pub fn decoder(
     schema: &SchemaRef,
     projection: &[usize],
 ) -> Result<Box<dyn Decoder>> {
-    let _ = (format, schema, projection);
-    Err(crate::Error::internal("no decoder yet"))
+    Ok(match format {
+        Format::Json { timestamp_unit } => {
+            Box::new(json::JsonDecoder::new(schema, projection, *timestamp_unit)?)
+        }
+        Format::Csv { delimiter, timestamp_unit, .. } => {
+            let csv = csv::CsvDecoder::new(schema, projection, *delimiter, None, *timestamp_unit)?;
+            Box::new(csv)
+        }
+        Format::Raw => Box::new(raw::RawDecoder::new(schema, projection)?),
+    })
+}
+
+/// Whether a field is filled from the payload and not a metadata column.
+pub(crate) fn is_payload(field: &Field) -> bool {
+    !field.metadata().contains_key(METADATA_KEY)
+}
+
+/// Where each projected column comes from.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    schema: SchemaRef,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// The n-th projected payload column.
+    Payload(usize),
+    Metadata(Metadata),
+}
+
+impl Layout {
+    pub fn new(schema: &SchemaRef, projection: &[usize]) -> Result<Self> {
+        let schema = Arc::new(schema.project(projection)?);
+        let (mut slots, mut payload) = (Vec::new(), 0);
+        for field in schema.fields() {
+            slots.push(match field.metadata().get(METADATA_KEY) {
+                Some(kind) => Slot::Metadata(Metadata::new(kind, field)?),
+                None => {
+                    payload += 1;
+                    Slot::Payload(payload - 1)
+                }
+            });
+        }
+        Ok(Self { schema, slots })
+    }
+
+    /// The projected columns of the payload, in order.
+    pub fn payload_fields(&self) -> impl Iterator<Item = &FieldRef> {
+        self.schema.fields().iter().filter(|field| is_payload(field))
+    }
+
+    /// Puts the chunk together: `payload` holds the payload columns over all records,
+    /// the excluded rows are taken out of everything.
+    pub fn assemble(
+        &self,
+        raw: RawBatch,
+        payload: &[ArrayRef],
+        mut excluded: Excluded,
+    ) -> Result<(Chunk, Vec<Rejected>)> {
+        let mut columns = Vec::with_capacity(self.slots.len());
+        for (slot, field) in self.slots.iter().zip(self.schema.fields()) {
+            columns.push(match slot {
+                Slot::Payload(nth) => Arc::clone(payload.get(*nth).ok_or_else(missing_column)?),
+                Slot::Metadata(metadata) => metadata.array(field, &raw, &mut excluded)?,
+            });
+        }
+        let rows = raw.len() - excluded.rows.len();
+        let rejected = rejected(&raw, &excluded);
+        let mut origin = Origin {
+            offsets: raw.offsets,
+            timestamps: raw.timestamps,
+            payloads: Some(raw.payloads),
+        };
+        if !excluded.rows.is_empty() {
+            (columns, origin) = without(&excluded, columns, &origin)?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let schema = Arc::clone(&self.schema);
+        let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        Ok((Chunk { batch, partition: raw.partition, origin }, rejected))
+    }
+}
+
+fn missing_column() -> Error {
+    Error::internal("a projected column was not decoded")
+}
+
+/// Columns and origin without the excluded rows.
+fn without(
+    excluded: &Excluded,
+    columns: Vec<ArrayRef>,
+    origin: &Origin,
+) -> Result<(Vec<ArrayRef>, Origin)> {
+    let mut keep = vec![true; origin.offsets.len()];
+    for row in excluded.rows.keys() {
+        keep[*row] = false;
+    }
+    let keep = BooleanArray::new(BooleanBuffer::from(keep), None);
+    let filter = FilterBuilder::new(&keep).optimize().build();
+    let columns = columns.iter().map(|column| filter.filter(column)).collect::<Result<_, _>>()?;
+    let int64 = |array: &Int64Array| -> Result<Int64Array> {
+        Ok(filter.filter(array)?.as_primitive::<Int64Type>().clone())
+    };
+    let binary = |array: &BinaryArray| -> Result<BinaryArray> {
+        Ok(filter.filter(array)?.as_binary::<i32>().clone())
+    };
+    let origin = Origin {
+        offsets: int64(&origin.offsets)?,
+        timestamps: origin.timestamps.as_ref().map(int64).transpose()?,
+        payloads: origin.payloads.as_ref().map(binary).transpose()?,
+    };
+    Ok((columns, origin))
+}
+
+fn rejected(raw: &RawBatch, excluded: &Excluded) -> Vec<Rejected> {
+    let record = |(row, reason): (&usize, &Option<String>)| {
+        let valid = |array: &&Int64Array| array.is_valid(*row);
+        Some(Rejected {
+            partition: raw.partition,
+            offset: raw.offsets.value(*row),
+            timestamp_ms: raw.timestamps.as_ref().filter(valid).map(|times| times.value(*row)),
+            payload: raw
+                .payloads
+                .is_valid(*row)
+                .then(|| Bytes::copy_from_slice(raw.payloads.value(*row))),
+            error: reason.clone()?,
+        })
+    };
+    excluded.rows.iter().filter_map(record).collect()
 }

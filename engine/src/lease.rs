@@ -79,7 +79,7 @@ impl Token {
 pub struct Lease {
     shared: Arc<Shared>,
     /// A set of one: dropped with us, it stops renewing.
-    _renewal: JoinSet<()>,
+    renewal: parking_lot::Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Lease {
         let shared = Arc::new(Shared { store, number, token, lost: watch::Sender::new(None) });
         let mut renewal = JoinSet::new();
         renewal.spawn(renew(shared.clone(), duration / RENEWALS));
-        Ok(Self { shared, _renewal: renewal })
+        Ok(Self { shared, renewal: parking_lot::Mutex::new(renewal) })
     }
 
     /// Grows with every engine that takes the warehouse over.
@@ -182,7 +182,8 @@ impl Lease {
     }
 
     /// Lets the next engine in at once, whatever machine it is on.
-    pub async fn release(self) -> Result<()> {
+    pub async fn release(&self) -> Result<()> {
+        self.renewal.lock().abort_all();
         self.shared.check().await?;
         let token = Token { released: true, ..self.shared.token.clone() };
         write(self.shared.store.as_ref(), self.shared.number, &token).await

@@ -8,12 +8,14 @@ pub mod files;
 pub mod generator;
 pub mod kafka;
 pub mod memory;
+pub mod table;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, Int64Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::filter;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -28,6 +30,11 @@ pub trait Source: Debug + Send + Sync {
 
     /// `kafka`, `files`, `generator`, `memory`.
     fn connector(&self) -> &'static str;
+
+    /// What its records come from, for the dead letters: the topic, the path.
+    fn origin(&self) -> &str {
+        self.name()
+    }
 
     /// All columns a query can ask for: those of the payload, then metadata
     /// columns (marked by [`METADATA_KEY`]) in declared order.
@@ -87,6 +94,14 @@ impl Rows {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Takes what a decoder made of one batch of records.
+    pub fn push(&mut self, (chunk, rejected): (Chunk, Vec<Rejected>)) {
+        if chunk.batch.num_rows() > 0 {
+            self.chunks.push(chunk);
+        }
+        self.rejected.extend(rejected);
+    }
 }
 
 /// Decoded rows of one partition. Row `i` of `batch` was decoded from the
@@ -122,6 +137,7 @@ impl Chunk {
                 .origin
                 .payloads
                 .as_ref()
+                .filter(|payloads| payloads.is_valid(row))
                 .map(|payloads| Bytes::copy_from_slice(payloads.value(row))),
             error: error.into(),
         }
@@ -138,6 +154,22 @@ impl Chunk {
                 payloads: self.origin.payloads.as_ref().map(|p| p.slice(start, len)),
             },
         }
+    }
+}
+
+impl Origin {
+    /// The origins of the rows that `keep` selects.
+    pub fn filter(&self, keep: &BooleanArray) -> Result<Origin> {
+        let offsets = filter(&self.offsets, keep)?.as_primitive::<Int64Type>().clone();
+        let timestamps = match &self.timestamps {
+            Some(t) => Some(filter(t, keep)?.as_primitive::<Int64Type>().clone()),
+            None => None,
+        };
+        let payloads = match &self.payloads {
+            Some(p) => Some(filter(p, keep)?.as_binary::<i32>().clone()),
+            None => None,
+        };
+        Ok(Origin { offsets, timestamps, payloads })
     }
 }
 
@@ -164,6 +196,17 @@ pub enum OnError {
     /// Kept in the Delta table `<source>__dead_letters`.
     #[default]
     DeadLetter,
+}
+
+impl OnError {
+    /// As the option spells it.
+    pub fn word(self) -> &'static str {
+        match self {
+            OnError::Fail => "fail",
+            OnError::Skip => "skip",
+            OnError::DeadLetter => "dead_letter",
+        }
+    }
 }
 
 /// Field metadata key that marks a metadata column; its value names which:

@@ -90,6 +90,13 @@ impl Warehouse {
         Self { url, options, root, store, others: Arc::default() }
     }
 
+    /// A warehouse that is gone when it is dropped.
+    pub fn in_memory() -> Result<Self> {
+        let url = Url::parse("memory:///")
+            .map_err(|error| Error::internal(format!("no URL for memory: {error}")))?;
+        Ok(Self::with_store(url, Arc::new(object_store::memory::InMemory::new())))
+    }
+
     pub fn url(&self) -> &Url {
         &self.url
     }

@@ -1,27 +1,34 @@
-//! A database and its sessions: what the REPL, `run`, Flight SQL and
-//! PostgreSQL clients all talk to.
+//! Sessions: what the REPL, `run`, and Flight SQL clients all talk to.
 //!
-//! A [`Database`] is one warehouse, opened: its catalog, its engine. A
-//! [`Session`] is one client of it, with its own settings. Every statement goes
-//! through [`Session::execute`], whoever sends it.
+//! A [`Session`] is one client of a [`Database`], with its own settings. Every
+//! statement goes through [`Session::execute`], whoever sends it.
+
+mod complete;
+mod prepare;
+mod show;
+mod subscribe;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
-use datafusion::execution::SendableRecordBatchStream;
-use tidemill_engine::config::EngineConfig;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use parking_lot::RwLock;
 
+pub use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::parser::{self, Spanned};
+use crate::plan;
+use crate::statement::{ExplainMode, Set, Statement};
 
 /// Name of the one catalog, and of its schema for user objects.
 pub const CATALOG: &str = "tidemill";
 pub const SCHEMA: &str = "public";
-
-/// An open warehouse.
-#[derive(Debug)]
-pub struct Database {}
 
 /// How a warehouse is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +48,10 @@ pub enum Access {
 
 /// One client.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    database: Arc<Database>,
+    state: RwLock<SessionState>,
+}
 
 /// What a statement answers.
 pub enum Answer {
@@ -80,7 +90,6 @@ pub struct Relation {
     pub catalog: String,
     pub schema: String,
     pub name: String,
-    /// `SOURCE`, `TABLE`, `VIEW`, `MATERIALIZED VIEW`.
     pub kind: RelationKind,
     pub columns: SchemaRef,
 }
@@ -99,7 +108,7 @@ pub enum RelationKind {
 #[derive(Debug, Clone)]
 pub struct QueryStatus {
     pub name: String,
-    /// `running`, `paused`, `retrying`, `failed`, `finished`.
+    /// `running`, `paused`, `retrying`, `failed`, `finished`, `stopped`.
     pub state: String,
     /// Why it failed, or what is being retried.
     pub reason: Option<String>,
@@ -110,7 +119,7 @@ pub struct QueryStatus {
     pub rows_rejected: u64,
     /// Rows that wait at the sources.
     pub backlog: u64,
-    /// Since the last commit's epoch timestamp.
+    /// Since the last commit.
     pub freshness: Option<Duration>,
     /// Rows read a second, over the last few seconds.
     pub rate: f64,
@@ -123,51 +132,160 @@ pub struct Progress {
     pub rows_total: u64,
 }
 
-#[allow(unused_variables)]
-impl Database {
-    pub async fn open(config: EngineConfig, access: Access) -> Result<Arc<Self>> {
-        Err(Error::internal("not written yet"))
-    }
-
-    pub fn session(self: &Arc<Self>) -> Session {
-        Session {}
-    }
-
-    /// Everything that has columns, sorted by schema and name.
-    pub fn relations(&self) -> Vec<Relation> {
-        Vec::new()
-    }
-
-    pub fn queries(&self) -> Vec<QueryStatus> {
-        Vec::new()
-    }
-
-    /// Runs every continuous query until it has read what its sources held when
-    /// this was called, calling `progress` now and then. (`run --once`)
-    pub async fn run_once(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<()> {
-        Ok(())
-    }
-
-    /// Finishes the epochs in flight, releases the lease.
-    pub async fn shutdown(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-#[allow(unused_variables)]
 impl Session {
+    pub(crate) fn new(database: Arc<Database>) -> Self {
+        let state = RwLock::new(database.state.clone());
+        Self { database, state }
+    }
+
     pub fn database(&self) -> Arc<Database> {
-        Arc::new(Database {})
+        Arc::clone(&self.database)
     }
 
     /// Executes exactly one statement. Dropping the stream of [`Answer::Rows`] cancels it.
     pub async fn execute(&self, sql: &str) -> Result<Answer> {
-        Err(Error::internal("not written yet"))
+        let statement = parser::parse_one(sql)?;
+        self.execute_statement(&statement).await.map_err(|e| e.or_at(statement.start))
     }
 
+    /// Executes a statement of a text that was parsed before.
+    pub async fn execute_statement(&self, spanned: &Spanned<Statement>) -> Result<Answer> {
+        let database = &self.database;
+        let done = match &spanned.node {
+            Statement::Query(query) => {
+                return self.select(plan::query(&self.state(), query).await?).await;
+            }
+            Statement::Explain(explain) => return self.explain(explain).await,
+            Statement::Show(show) => return self.show(show).await,
+            Statement::ShowCreate(show) => return self.show_create(show).await,
+            Statement::Describe(describe) => return self.describe(describe).await,
+            Statement::Subscribe(subscribe) => return self.subscribe(subscribe).await,
+            Statement::CreateSource(create) => database.create_source(create).await?,
+            Statement::CreateTable(create) => database.create_table(create).await?,
+            Statement::CreateView(create) => database.create_view(create).await?,
+            Statement::CreateMaterializedView(create) => {
+                database.create_materialized_view(create).await?
+            }
+            Statement::CreateSink(create) => database.create_sink(create).await?,
+            Statement::Insert(insert) => database.insert(insert).await?,
+            Statement::Alter(alter) => database.alter(alter).await?,
+            Statement::Drop(drop) => database.drop_objects(drop).await?,
+            Statement::Set(set) => self.set(set)?,
+            Statement::Reset(name) => self.reset(name.as_ref().map(ToString::to_string))?,
+            // Every statement commits by itself; clients that ask are content with that.
+            Statement::Transaction(_) | Statement::Discard => done(spanned.node.tag()),
+        };
+        Ok(Answer::Done(done))
+    }
+
+    /// The session's own state: the database's, with what was `SET`.
+    pub(crate) fn state(&self) -> SessionState {
+        self.state.read().clone()
+    }
+
+    /// Runs a batch query over the last committed version of every table in it.
+    async fn select(&self, plan: LogicalPlan) -> Result<Answer> {
+        self.refresh(&plan).await?;
+        let mut state = self.state();
+        state.execution_props_mut().query_execution_start_time = Some(chrono::Utc::now());
+        let physical = state.create_physical_plan(&plan).await?;
+        let rows = execute_stream(physical, Arc::new(TaskContext::from(&state)))?;
+        Ok(Answer::Rows(rows))
+    }
+
+    /// Looks for commits that this process did not make itself.
+    async fn refresh(&self, plan: &LogicalPlan) -> Result<()> {
+        for table in plan::lakes(plan, &self.database.objects)? {
+            if self.database.access == Access::ReadOnly || !self.database.is_managed(table.name()) {
+                table.refresh().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn explain(&self, explain: &crate::statement::Explain) -> Result<Answer> {
+        if explain.mode == ExplainMode::Incremental {
+            let plan = self.continuous_plan(&explain.statement).await?;
+            let plan =
+                tidemill_engine::plan::ContinuousPlan::new(plan, self.database.state.clone())?;
+            return show::lines(
+                "incremental plan",
+                &tidemill_engine::plan::explain::explain(&plan)?,
+            );
+        }
+        let Statement::Query(query) = explain.statement.as_ref() else {
+            return Err(Error::refused("EXPLAIN of a statement that is no query")
+                .with_hint("EXPLAIN INCREMENTAL takes CREATE MATERIALIZED VIEW and INSERT INTO"));
+        };
+        let inner = plan::query(&self.state(), query).await?;
+        let statement = show::explain_statement(explain, query)?;
+        self.refresh(&inner).await?;
+        let state = self.state();
+        let plan = state.statement_to_plan(statement).await?;
+        self.select(plan).await
+    }
+
+    /// The plan that a statement would run continuously.
+    async fn continuous_plan(&self, statement: &Statement) -> Result<LogicalPlan> {
+        let query = match statement {
+            Statement::Query(query) => query,
+            Statement::CreateMaterializedView(create) => &create.query,
+            Statement::CreateSink(create) => &create.query,
+            Statement::Insert(insert) => return self.database.prepare_insert(insert).await,
+            other => {
+                return Err(Error::refused(format!("EXPLAIN INCREMENTAL of {}", other.tag()))
+                    .with_hint("give it a SELECT or a CREATE MATERIALIZED VIEW"));
+            }
+        };
+        plan::query(&self.state(), query).await
+    }
+
+    /// Settings are DataFusion's, such as `datafusion.execution.target_partitions`;
+    /// those that clients of other databases send are taken and do nothing.
+    fn set(&self, set: &Set) -> Result<Done> {
+        let name = set.name.to_string().to_lowercase();
+        let value: Vec<_> = set.values.iter().map(|value| value.text().to_owned()).collect();
+        if !name.contains('.') {
+            let notice = Some(format!("setting \"{name}\" is not known and has no effect"));
+            return Ok(Done { notice, ..done("SET".into()) });
+        }
+        let mut state = self.state.write();
+        state.config_mut().options_mut().set(&name, &value.join(","))?;
+        Ok(done("SET".into()))
+    }
+
+    fn reset(&self, name: Option<String>) -> Result<Done> {
+        let fresh = self.database.state.clone();
+        let mut state = self.state.write();
+        match name {
+            None => *state = fresh,
+            Some(name) => {
+                let entries = fresh.config().options().entries();
+                let default = entries.into_iter().find(|entry| entry.key == name.to_lowercase());
+                if let Some(value) = default.and_then(|entry| entry.value) {
+                    state.config_mut().options_mut().set(&name.to_lowercase(), &value)?;
+                }
+            }
+        }
+        Ok(done("RESET".into()))
+    }
+}
+
+fn done(tag: String) -> Done {
+    Done { tag, rows: None, notice: None }
+}
+
+/// An answer of rows that are there already.
+fn rows(batch: RecordBatch) -> Answer {
+    let schema = batch.schema();
+    let stream = futures::stream::iter([Ok(batch)]);
+    Answer::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
+}
+
+impl Session {
     /// Plans a statement with `$1`-style (or `?`) parameters.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
-        Err(Error::internal("not written yet"))
+        prepare::prepare(self, sql).await
     }
 
     /// Executes a prepared statement with a value for each parameter.
@@ -176,11 +294,11 @@ impl Session {
         statement: &Prepared,
         parameters: Vec<ScalarValue>,
     ) -> Result<Answer> {
-        Err(Error::internal("not written yet"))
+        prepare::execute(self, statement, parameters).await
     }
 
     /// Words that can stand at the end of `before`: keywords, names, columns, functions.
     pub fn completions(&self, before: &str) -> Vec<String> {
-        Vec::new()
+        complete::completions(self, before)
     }
 }

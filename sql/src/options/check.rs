@@ -10,7 +10,7 @@ use crate::error::{Error, Result, nearest};
 use crate::statement::ObjectKind;
 
 /// Options that were found right, with the defaults filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Checked {
     /// By their proper names.
     given: BTreeMap<String, OptionEntry>,
@@ -263,6 +263,13 @@ impl Checked {
 
     pub fn character(&self, name: &str) -> Option<char> {
         self.string(name).and_then(as_character)
+    }
+
+    /// Every option that was given or has a default, by its proper name.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let given = self.given.iter().map(|(name, entry)| (name.as_str(), entry.value.text()));
+        let left = self.defaults.iter().map(|(name, value)| (*name, *value));
+        left.filter(|(name, _)| !self.is_set(name)).chain(given)
     }
 
     /// Options of a family, without the prefix: `prefixed("properties.")`.

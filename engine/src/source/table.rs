@@ -1,0 +1,222 @@
+//! A declared source as a DataFusion table.
+//!
+//! Scanned by a batch query it is the bounded range from where a new query
+//! would start to what is available now. A continuous query replaces it by the
+//! rows of its epochs ([`crate::plan`]).
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_stream::try_stream;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::TableType;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+};
+
+use crate::epoch::{OffsetRange, Offsets, Ranges, ends};
+use crate::error::{Error, Result};
+use crate::source::{DeclaredSource, OnError, Rows};
+
+/// Rows that a batch scan reads at a time.
+const ROWS_A_READ: u64 = 131_072;
+
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    pub declared: DeclaredSource,
+}
+
+impl SourceTable {
+    pub fn new(declared: DeclaredSource) -> Self {
+        Self { declared }
+    }
+}
+
+#[async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        self.declared.source.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let source = &self.declared.source;
+        let available = source.available().await?;
+        let start = source.start(&available).await?;
+        let projection = all_or(projection, &source.schema());
+        let ranges = (available.iter())
+            .map(|(p, r)| (*p, OffsetRange::new(*start.get(p).unwrap_or(&r.start), r.end)))
+            .collect();
+        let parts = split(ranges, state.config().target_partitions());
+        Ok(Arc::new(SourceScanExec::new(self.declared.clone(), projection, parts, limit)?))
+    }
+}
+
+/// The columns that were asked for; all where nothing was said.
+pub(crate) fn all_or(projection: Option<&Vec<usize>>, schema: &SchemaRef) -> Vec<usize> {
+    projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect())
+}
+
+/// Deals source partitions out to at most `n` plan partitions.
+fn split(ranges: Ranges, n: usize) -> Vec<Ranges> {
+    let n = n.clamp(1, ranges.len().max(1));
+    let mut parts = vec![Ranges::new(); n];
+    for (index, (partition, range)) in ranges.into_iter().enumerate() {
+        parts[index % n].insert(partition, range);
+    }
+    parts
+}
+
+/// Reads fixed ranges of a source once.
+#[derive(Debug)]
+struct SourceScanExec {
+    declared: DeclaredSource,
+    projection: Vec<usize>,
+    parts: Vec<Ranges>,
+    limit: Option<usize>,
+    properties: Arc<PlanProperties>,
+}
+
+impl SourceScanExec {
+    fn new(
+        declared: DeclaredSource,
+        projection: Vec<usize>,
+        parts: Vec<Ranges>,
+        limit: Option<usize>,
+    ) -> Result<Self> {
+        let schema = Arc::new(declared.source.schema().project(&projection)?);
+        let properties = Arc::new(leaf_properties(schema, parts.len()));
+        Ok(Self { declared, projection, parts, limit, properties })
+    }
+}
+
+/// Properties of a leaf that yields `partitions` finite streams of `schema`.
+pub(crate) fn leaf_properties(schema: SchemaRef, partitions: usize) -> PlanProperties {
+    PlanProperties::new(
+        EquivalenceProperties::new(schema),
+        Partitioning::UnknownPartitioning(partitions),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    )
+}
+
+impl DisplayAs for SourceScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let rows: u64 = self.parts.iter().flat_map(|p| p.values()).map(OffsetRange::len).sum();
+        let source = &self.declared.source;
+        let columns: Vec<_> =
+            self.properties.eq_properties.schema().fields().iter().map(|f| f.name()).collect();
+        write!(
+            f,
+            "SourceScanExec: source={}, connector={}, columns={columns:?}, offsets={rows}",
+            source.name(),
+            source.connector()
+        )?;
+        self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+    }
+}
+
+impl ExecutionPlan for SourceScanExec {
+    fn name(&self) -> &str {
+        "SourceScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
+    ) -> Result<TreeNodeRecursion, DataFusionError> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        _context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream, DataFusionError> {
+        let rows = read_in_steps(
+            self.declared.clone(),
+            self.projection.clone(),
+            self.parts[partition].clone(),
+            self.limit,
+        );
+        let schema = Arc::clone(self.properties.eq_properties.schema());
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+}
+
+/// Streams the rows of `ranges`, a bounded number at a time.
+fn read_in_steps(
+    declared: DeclaredSource,
+    projection: Vec<usize>,
+    ranges: Ranges,
+    limit: Option<usize>,
+) -> impl futures::Stream<Item = Result<RecordBatch, DataFusionError>> + Send {
+    try_stream! {
+        let source = &declared.source;
+        let step = limit.map_or(ROWS_A_READ, |limit| (limit as u64).min(ROWS_A_READ));
+        let mut reader = source.open(projection)?;
+        let mut from: Offsets = ranges.iter().map(|(p, r)| (*p, r.start)).collect();
+        let mut left = limit.unwrap_or(usize::MAX);
+        while left > 0 && ranges.iter().any(|(p, r)| from.get(p).is_some_and(|at| *at < r.end)) {
+            let next = source.clamp(&from, &ranges, step).await?;
+            let rows = reader.read(&next).await?;
+            refuse_or_count(&declared, &rows)?;
+            for chunk in rows.chunks {
+                let batch = chunk.batch.slice(0, chunk.batch.num_rows().min(left));
+                left -= batch.num_rows();
+                yield batch;
+            }
+            from.extend(ends(&next));
+        }
+    }
+}
+
+/// A batch query has nowhere to put bad records: it fails or goes on without
+/// them, as `on_error` says.
+fn refuse_or_count(declared: &DeclaredSource, rows: &Rows) -> Result<()> {
+    let Some(first) = rows.rejected.first() else { return Ok(()) };
+    let name = declared.source.name().to_owned();
+    if declared.on_error == OnError::Fail {
+        return Err(Error::BadRecord {
+            name,
+            partition: first.partition,
+            offset: first.offset,
+            message: first.error.clone(),
+        });
+    }
+    tracing::debug!(source = name, records = rows.rejected.len(), "left out bad records");
+    Ok(())
+}

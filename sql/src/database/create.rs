@@ -1,0 +1,465 @@
+//! `CREATE`: bind, check, make, and only then write it into the catalog.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::view::ViewTable;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+use tidemill_engine::catalog::{Change, Entry, EntryKind};
+use tidemill_engine::lake::{LakeTable, TableSpec};
+use tidemill_engine::plan::ContinuousPlan;
+use tidemill_engine::query::{QueryOptions, QuerySpec};
+use tidemill_engine::sink::Sink;
+use tidemill_engine::sink::delta::DeltaSink;
+use tidemill_engine::sink::memory::MemorySink;
+use tidemill_engine::storage::parse_location;
+
+use super::Database;
+use crate::error::{Error, Location, Result};
+use crate::objects::Object;
+use crate::options::{self, Checked};
+use crate::plan;
+use crate::schema::{fold, place, table_schema, without_metadata};
+use crate::session::{Access, CATALOG, Done, SCHEMA};
+use crate::statement::{
+    CreateMaterializedView, CreateSink, CreateSource, CreateTable, CreateView, Emit, ObjectKind,
+    Statement,
+};
+
+/// What `CREATE OR REPLACE` and `IF NOT EXISTS` come to for a name.
+enum Way {
+    /// Make it, after dropping what was there.
+    Make,
+    /// It is there and that is fine.
+    Skip,
+}
+
+impl Database {
+    pub(crate) async fn create_source(self: &Arc<Self>, create: &CreateSource) -> Result<Done> {
+        let _changing = self.changing.lock().await;
+        let name = simple_name(&create.name)?;
+        let mut bare = create.clone();
+        (bare.or_replace, bare.if_not_exists) = (false, false);
+        let entry = self.entry(&name, EntryKind::Source, &Statement::CreateSource(bare), &[]);
+        let object = self.bind_source(create, &entry).await?;
+        let flags = (create.or_replace, create.if_not_exists);
+        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Source).await? {
+            return Ok(skipped("CREATE SOURCE", ObjectKind::Source, &name));
+        }
+        self.keep(entry, object).await?;
+        let notice = (!create.columns.primary_key.is_empty()).then(|| {
+            "the primary key is kept, but rows are taken as appended: a later row does not \
+             replace an earlier one with its key yet"
+                .to_owned()
+        });
+        Ok(Done { tag: "CREATE SOURCE".into(), rows: None, notice })
+    }
+
+    pub(crate) async fn create_view(self: &Arc<Self>, create: &CreateView) -> Result<Done> {
+        let _changing = self.changing.lock().await;
+        let name = simple_name(&create.name)?;
+        let object = self.bind_view(create).await?;
+        let flags = (create.or_replace, create.if_not_exists);
+        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::View).await? {
+            return Ok(skipped("CREATE VIEW", ObjectKind::View, &name));
+        }
+        let mut bare = create.clone();
+        (bare.or_replace, bare.if_not_exists) = (false, false);
+        let depends = plan::references(&self.state, &create.query)?;
+        let entry = self.entry(&name, EntryKind::View, &Statement::CreateView(bare), &depends);
+        self.keep(entry, object).await?;
+        Ok(done("CREATE VIEW"))
+    }
+
+    pub(super) async fn bind_view(&self, create: &CreateView) -> Result<Object> {
+        let plan = plan::query(&self.state, &create.query).await?;
+        let plan = plan::with_names(plan, &create.columns)?;
+        Ok(Object::View(Arc::new(ViewTable::new(plan, Some(create.query.to_string())))))
+    }
+
+    pub(crate) async fn create_table(self: &Arc<Self>, create: &CreateTable) -> Result<Done> {
+        let _changing = self.changing.lock().await;
+        let name = simple_name(&create.name)?;
+        let filled = match &create.query {
+            Some(query) => Some(self.bounded(query, "CREATE TABLE AS").await?),
+            None => None,
+        };
+        let flags = (create.or_replace, create.if_not_exists);
+        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Table).await? {
+            return Ok(skipped("CREATE TABLE", ObjectKind::Table, &name));
+        }
+        let mut bare = create.clone();
+        (bare.or_replace, bare.if_not_exists) = (false, false);
+        bare.query = None;
+        let mut entry = self.entry(&name, EntryKind::Table, &Statement::CreateTable(bare), &[]);
+        let object = match filled.as_ref() {
+            Some(plan) => {
+                let schema = without_metadata(plan.schema().as_arrow());
+                self.make_table(create, &mut entry, Some(schema)).await?
+            }
+            None => self.make_table(create, &mut entry, None).await?,
+        };
+        self.keep(entry, object.clone()).await?;
+        let rows = match (filled, object.lake()) {
+            (Some(plan), Some(table)) => Some(self.write_once(plan, table).await?),
+            _ => None,
+        };
+        Ok(Done { tag: "CREATE TABLE".into(), rows, notice: None })
+    }
+
+    async fn make_table(
+        self: &Arc<Self>,
+        create: &CreateTable,
+        entry: &mut Entry,
+        from_query: Option<SchemaRef>,
+    ) -> Result<Object> {
+        let checked = table_options(create)?;
+        refuse_files(&checked)?;
+        let declared = table_schema(&self.state, &create.columns)?;
+        let managed = !checked.is_set("location");
+        if managed && declared.fields().is_empty() && from_query.is_none() {
+            return Err(Error::refused("a table without columns")
+                .at(name_place(&create.name))
+                .with_hint(
+                    "declare its columns, or say where it lies: WITH (connector = 'delta', \
+                     location = '…')",
+                ));
+        }
+        let schema = from_query.unwrap_or(declared);
+        if schema.fields().is_empty() || self.access == Access::Offline && !managed {
+            return self.open_table(create, entry).await;
+        }
+        let partition_by = partition_columns(&create.partitioned_by, &schema)?;
+        let table = self.make_lake(entry, &checked, schema, partition_by).await?;
+        Ok(Object::Table { table, managed })
+    }
+
+    /// Opens a table that the catalog knows, or that lies somewhere already.
+    pub(super) async fn open_table(
+        self: &Arc<Self>,
+        create: &CreateTable,
+        entry: &Entry,
+    ) -> Result<Object> {
+        let checked = table_options(create)?;
+        refuse_files(&checked)?;
+        let managed = !checked.is_set("location");
+        if self.access == Access::Offline && !managed {
+            return self.pretend_table(create, entry).await;
+        }
+        let table = self.open_lake(entry, &checked).await?;
+        Ok(Object::Table { table, managed })
+    }
+
+    /// `check` contacts nothing: a declared lake table is what its columns say.
+    async fn pretend_table(&self, create: &CreateTable, entry: &Entry) -> Result<Object> {
+        let schema = table_schema(&self.state, &create.columns)?;
+        if schema.fields().is_empty() {
+            return Err(Error::refused("the table's columns are not known without contacting it")
+                .at(name_place(&create.name))
+                .with_hint("declare its columns to have queries over it checked"));
+        }
+        let spec = TableSpec {
+            name: entry.name.clone(),
+            location: self.engine.warehouse().table_url(&entry.name)?,
+            storage_options: Default::default(),
+            schema,
+            partition_by: Vec::new(),
+        };
+        let table = LakeTable::create(self.engine.warehouse(), spec).await?;
+        Ok(Object::Table { table, managed: false })
+    }
+
+    pub(crate) async fn create_materialized_view(
+        self: &Arc<Self>,
+        create: &CreateMaterializedView,
+    ) -> Result<Done> {
+        let _changing = self.changing.lock().await;
+        let name = simple_name(&create.name)?;
+        let kind = ObjectKind::MaterializedView;
+        // Everything that can be wrong is found out before anything is dropped.
+        let checked = options::check(kind, &create.options)?;
+        refuse_emit(create.emit)?;
+        refuse_retention(&checked)?;
+        let plan = self.view_plan(create).await?;
+        ContinuousPlan::new(plan.clone(), self.state.clone())?;
+        let schema = without_metadata(plan.schema().as_arrow());
+        let partition_by = partition_columns(&create.partitioned_by, &schema)?;
+        let flags = (create.or_replace, create.if_not_exists);
+        if let Way::Skip = self.way(&name, flags, &create.name, kind).await? {
+            return Ok(skipped("CREATE MATERIALIZED VIEW", kind, &name));
+        }
+        let mut bare = create.clone();
+        (bare.or_replace, bare.if_not_exists) = (false, false);
+        let depends = plan::references(&self.state, &create.query)?;
+        let statement = Statement::CreateMaterializedView(bare);
+        let mut entry = self.entry(&name, EntryKind::MaterializedView, &statement, &depends);
+        let table = self.make_lake(&mut entry, &checked, schema, partition_by).await?;
+        self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
+        let sink = Arc::new(DeltaSink::new(table, entry.id.to_string()));
+        self.start(&entry, plan, sink, &checked)?;
+        Ok(done("CREATE MATERIALIZED VIEW"))
+    }
+
+    async fn view_plan(&self, create: &CreateMaterializedView) -> Result<LogicalPlan> {
+        let plan = plan::query(&self.state, &create.query).await?;
+        plan::with_names(plan, &create.columns)
+    }
+
+    pub(super) async fn start_view(
+        self: &Arc<Self>,
+        create: &CreateMaterializedView,
+        entry: &Entry,
+    ) -> Result<Object> {
+        let checked = options::check(ObjectKind::MaterializedView, &create.options)?;
+        let plan = self.view_plan(create).await?;
+        let table = self.open_lake(entry, &checked).await?;
+        let sink = Arc::new(DeltaSink::new(Arc::clone(&table), entry.id.to_string()));
+        self.start(entry, plan, sink, &checked)?;
+        Ok(Object::MaterializedView(table))
+    }
+
+    pub(crate) async fn create_sink(self: &Arc<Self>, create: &CreateSink) -> Result<Done> {
+        let _changing = self.changing.lock().await;
+        let name = simple_name(&create.name)?;
+        let plan = plan::query(&self.state, &create.query).await?;
+        ContinuousPlan::new(plan, self.state.clone())?;
+        sink_of(create)?;
+        let flags = (create.or_replace, create.if_not_exists);
+        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Sink).await? {
+            return Ok(skipped("CREATE SINK", ObjectKind::Sink, &name));
+        }
+        let mut bare = create.clone();
+        (bare.or_replace, bare.if_not_exists) = (false, false);
+        let depends = plan::references(&self.state, &create.query)?;
+        let entry = self.entry(&name, EntryKind::Sink, &Statement::CreateSink(bare), &depends);
+        self.keep(entry.clone(), Object::Query).await?;
+        self.start_sink(create, &entry).await?;
+        Ok(done("CREATE SINK"))
+    }
+
+    pub(super) async fn start_sink(
+        self: &Arc<Self>,
+        create: &CreateSink,
+        entry: &Entry,
+    ) -> Result<Object> {
+        refuse_emit(create.emit)?;
+        let (sink, checked) = sink_of(create)?;
+        let plan = plan::query(&self.state, &create.query).await?;
+        self.start(entry, plan, sink, &checked)?;
+        Ok(Object::Query)
+    }
+
+    /// Hands a continuous query to the engine.
+    pub(super) fn start(
+        &self,
+        entry: &Entry,
+        plan: LogicalPlan,
+        sink: Arc<dyn Sink>,
+        checked: &Checked,
+    ) -> Result<()> {
+        refuse_retention(checked)?;
+        let sources = plan::sources(&plan)?;
+        let config = self.engine.config();
+        let options = QueryOptions {
+            trigger_interval: checked
+                .duration("trigger_interval")
+                .unwrap_or(config.trigger_interval),
+            max_rows_per_epoch: config.max_rows_per_epoch,
+            epoch_bytes: config.epoch_bytes,
+        };
+        let spec = QuerySpec {
+            id: entry.id.to_string(),
+            name: entry.name.clone(),
+            plan,
+            state: self.state.clone(),
+            sink,
+            options,
+        };
+        Ok(self.engine.add(spec, &sources, entry.paused)?)
+    }
+
+    /// Makes the Delta table of an entry and notes in it where that lies.
+    async fn make_lake(
+        &self,
+        entry: &mut Entry,
+        checked: &Checked,
+        schema: SchemaRef,
+        partition_by: Vec<String>,
+    ) -> Result<Arc<LakeTable>> {
+        let location = match checked.string("location") {
+            Some(location) => parse_location(location)?,
+            None => self.engine.warehouse().table_url(&folder(entry))?,
+        };
+        entry.location = Some(location.to_string());
+        let storage_options = storage(checked);
+        let spec =
+            TableSpec { name: entry.name.clone(), location, storage_options, schema, partition_by };
+        Ok(LakeTable::create(self.engine.warehouse(), spec).await?)
+    }
+
+    async fn open_lake(&self, entry: &Entry, checked: &Checked) -> Result<Arc<LakeTable>> {
+        let location = match (&entry.location, checked.string("location")) {
+            (_, Some(location)) => parse_location(location)?,
+            (Some(location), None) => parse_location(location)?,
+            (None, None) => self.engine.warehouse().table_url(&entry.name)?,
+        };
+        let warehouse = self.engine.warehouse();
+        Ok(LakeTable::open(warehouse, &entry.name, location, storage(checked)).await?)
+    }
+
+    /// Writes an object into the catalog and makes it known.
+    pub(super) async fn keep(&self, entry: Entry, object: Object) -> Result<()> {
+        let name = entry.name.clone();
+        self.engine.catalog().apply(vec![Change::Put(entry)]).await?;
+        self.objects.put(&name, object);
+        Ok(())
+    }
+
+    pub(super) fn entry(
+        &self,
+        name: &str,
+        kind: EntryKind,
+        statement: &Statement,
+        depends_on: &[String],
+    ) -> Entry {
+        Entry {
+            id: uuid::Uuid::new_v4(),
+            name: name.to_owned(),
+            kind,
+            definition: statement.to_string(),
+            created_at_us: self.engine.clock().now_us(),
+            paused: false,
+            location: None,
+            depends_on: depends_on.to_vec(),
+        }
+    }
+
+    /// What to do about a name that may be taken.
+    async fn way(
+        self: &Arc<Self>,
+        name: &str,
+        (or_replace, if_not_exists): (bool, bool),
+        written: &ObjectName,
+        kind: ObjectKind,
+    ) -> Result<Way> {
+        self.refuse_changes(&format!("CREATE {}", kind.keyword()))?;
+        if self.objects.get(name).is_none() {
+            return Ok(Way::Make);
+        }
+        if if_not_exists {
+            return Ok(Way::Skip);
+        }
+        if or_replace {
+            self.replace(name, kind).await.map_err(|e| e.or_at(name_place(written)))?;
+            return Ok(Way::Make);
+        }
+        Err(Error::name(format!("\"{name}\" exists already"))
+            .at(name_place(written))
+            .with_hint("CREATE OR REPLACE replaces it, IF NOT EXISTS leaves it as it is"))
+    }
+}
+
+/// The folder of a managed table: its name, with the first part of its id when
+/// a file system would not take the name as it is.
+fn folder(entry: &Entry) -> String {
+    let plain = entry.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let short = &entry.id.simple().to_string()[..8];
+    match plain && !entry.name.starts_with('_') {
+        true => format!("{}-{short}", entry.name),
+        false => format!("table-{short}"),
+    }
+}
+
+pub(super) fn storage(checked: &Checked) -> std::collections::HashMap<String, String> {
+    checked.prefixed("storage.").map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+fn sink_of(create: &CreateSink) -> Result<(Arc<dyn Sink>, Checked)> {
+    let checked = options::check(ObjectKind::Sink, &create.options)?;
+    match checked.required("connector")? {
+        "blackhole" => Ok((Arc::new(MemorySink::blackhole()), checked)),
+        other => Err(Error::refused(format!("a sink with connector '{other}'"))
+            .at(checked.entry("connector").and_then(|entry| entry.value_location()))
+            .with_hint("there is 'blackhole', which counts rows; a materialized view keeps them")),
+    }
+}
+
+/// A managed table has no options; any other names its connector.
+fn table_options(create: &CreateTable) -> Result<Checked> {
+    match create.options.is_empty() {
+        true => Ok(Checked::default()),
+        false => options::check(ObjectKind::Table, &create.options),
+    }
+}
+
+fn refuse_files(checked: &Checked) -> Result<()> {
+    match checked.string("connector") {
+        None | Some("delta") => Ok(()),
+        Some(other) => Err(Error::refused(format!("a table with connector '{other}'"))
+            .at(checked.entry("connector").and_then(|entry| entry.value_location()))
+            .with_hint("CREATE SOURCE reads files; CREATE TABLE … AS SELECT copies them")),
+    }
+}
+
+/// What is known to the tables of options but not done yet.
+fn refuse_retention(checked: &Checked) -> Result<()> {
+    match checked.entry("retention") {
+        None => Ok(()),
+        Some(entry) => Err(Error::refused("retention")
+            .at(entry.name_location())
+            .with_hint("leave it out: rows are kept until the view is dropped")),
+    }
+}
+
+fn refuse_emit(emit: Emit) -> Result<()> {
+    match emit {
+        Emit::Changes => Ok(()),
+        Emit::OnWindowClose => {
+            Err(Error::refused("EMIT ON WINDOW CLOSE of a query without windows")
+                .with_hint("leave it out: rows are emitted as they arrive"))
+        }
+    }
+}
+
+fn partition_columns(idents: &[Ident], schema: &SchemaRef) -> Result<Vec<String>> {
+    let one = |ident: &Ident| {
+        let name = fold(ident);
+        match schema.column_with_name(&name) {
+            Some(_) => Ok(name),
+            None => Err(Error::name(format!("there is no column \"{name}\" to partition by"))
+                .at(place(ident))),
+        }
+    };
+    let columns = idents.iter().map(one).collect::<Result<Vec<_>>>()?;
+    if !columns.is_empty() && columns.len() == schema.fields().len() {
+        return Err(Error::refused("partitioning by all columns leaves none for the files")
+            .at(idents.first().and_then(place)));
+    }
+    Ok(columns)
+}
+
+/// The one part of a name, folded; our schema may be written out before it.
+pub(crate) fn simple_name(name: &ObjectName) -> Result<String> {
+    let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
+    match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [name] => Ok(name.to_owned()),
+        [SCHEMA, name] | [CATALOG, SCHEMA, name] => Ok(name.to_owned()),
+        _ => Err(Error::name(format!("\"{name}\" is in no schema of this database"))
+            .at(name_place(name))
+            .with_hint(format!("objects live in the schema {SCHEMA}"))),
+    }
+}
+
+pub(crate) fn name_place(name: &ObjectName) -> Option<Location> {
+    name.0.last().and_then(|part| part.as_ident()).and_then(place)
+}
+
+fn done(tag: &str) -> Done {
+    Done { tag: tag.to_owned(), rows: None, notice: None }
+}
+
+fn skipped(tag: &str, kind: ObjectKind, name: &str) -> Done {
+    let notice = Some(format!("{kind} \"{name}\" exists already, skipped"));
+    Done { tag: tag.to_owned(), rows: None, notice }
+}

@@ -1,0 +1,168 @@
+//! `DROP`, `ALTER … PAUSE | RESUME`, and replacing what a name stood for.
+
+use std::sync::Arc;
+
+use tidemill_engine::catalog::{Change, Entry, EntryKind};
+
+use super::Database;
+use super::create::{name_place, simple_name};
+use crate::error::{Error, Result, nearest};
+use crate::objects::Object;
+use crate::session::Done;
+use crate::statement::{Alter, AlterAction, DropObjects, ObjectKind};
+
+impl Database {
+    pub(crate) async fn drop_objects(self: &Arc<Self>, drop: &DropObjects) -> Result<Done> {
+        let tag = format!("DROP {}", drop.kind.keyword());
+        self.refuse_changes(&tag)?;
+        let _changing = self.changing.lock().await;
+        let mut victims = Vec::new();
+        let mut missing = Vec::new();
+        for written in &drop.names {
+            let name = simple_name(written)?;
+            match self.find(&name, drop.kind).await.map_err(|e| e.or_at(name_place(written))) {
+                Ok(entry) => victims.push(entry),
+                Err(_) if drop.if_exists && self.objects.get(&name).is_none() => missing.push(name),
+                Err(error) => return Err(error),
+            }
+        }
+        let all = self.with_dependents(victims, drop.cascade).await?;
+        self.forget(&all).await?;
+        let notice = (!missing.is_empty()).then(|| {
+            format!("{} \"{}\" does not exist, skipped", drop.kind, missing.join("\", \""))
+        });
+        Ok(Done { tag, rows: None, notice })
+    }
+
+    /// Drops what stood for a name, for `CREATE OR REPLACE`; same kind only.
+    pub(super) async fn replace(self: &Arc<Self>, name: &str, kind: ObjectKind) -> Result<()> {
+        let entry = self.find(name, kind).await?;
+        let all = self.with_dependents(vec![entry], false).await?;
+        self.forget(&all).await
+    }
+
+    pub(crate) async fn find(&self, name: &str, kind: ObjectKind) -> Result<Entry> {
+        let Some(entry) = self.engine.catalog().get(name) else {
+            let entries = self.engine.catalog().entries();
+            let same = entries.iter().filter(|e| fits(e.kind, kind)).map(|e| e.name.as_str());
+            let error = Error::name(format!("{kind} \"{name}\" does not exist"));
+            return Err(match nearest(name, same) {
+                Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
+                None => error,
+            });
+        };
+        if fits(entry.kind, kind) {
+            return Ok(entry);
+        }
+        let is = word(entry.kind);
+        Err(Error::name(format!("\"{name}\" is a {}", is.to_lowercase()))
+            .with_hint(format!("write {is} in place of {}", kind.keyword())))
+    }
+
+    /// The victims and, with `cascade`, all that reads them; dependents first.
+    async fn with_dependents(&self, victims: Vec<Entry>, cascade: bool) -> Result<Vec<Entry>> {
+        let entries = self.engine.catalog().entries();
+        let mut all = victims.clone();
+        let mut next = 0;
+        while let Some(entry) = all.get(next).cloned() {
+            for other in &entries {
+                let listed = all.iter().any(|known| known.name == other.name);
+                if other.depends_on.contains(&entry.name) && !listed {
+                    all.push(other.clone());
+                }
+            }
+            next += 1;
+        }
+        if all.len() > victims.len() && !cascade {
+            let readers: Vec<_> = all[victims.len()..]
+                .iter()
+                .map(|entry| format!("{} \"{}\"", word(entry.kind).to_lowercase(), entry.name))
+                .collect();
+            let names: Vec<_> = victims.iter().map(|entry| entry.name.as_str()).collect();
+            return Err(Error::name(format!(
+                "\"{}\" is read by {}",
+                names.join("\", \""),
+                readers.join(", ")
+            ))
+            .with_hint("DROP … CASCADE drops these as well"));
+        }
+        all.reverse();
+        Ok(all)
+    }
+
+    /// Stops the queries, forgets the definitions, deletes the managed tables.
+    async fn forget(&self, entries: &[Entry]) -> Result<()> {
+        for entry in entries {
+            self.engine.remove(&entry.name).await?;
+        }
+        let changes = entries.iter().map(|entry| Change::Remove(entry.name.clone())).collect();
+        self.engine.catalog().apply(changes).await?;
+        for entry in entries {
+            let Some(object) = self.objects.remove(&entry.name) else { continue };
+            if let Err(error) = self.delete_data(&object).await {
+                // The definition is gone and nothing refers to the files any more.
+                tracing::warn!(name = entry.name, %error, "could not delete the files");
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the files of what Tidemill made; a declared lake table stays where it is.
+    async fn delete_data(&self, object: &Object) -> tidemill_engine::Result<()> {
+        match object {
+            Object::Table { table, managed: true } | Object::MaterializedView(table) => {
+                table.delete().await
+            }
+            Object::Source { declared, .. } => self.engine.drop_dead_letters(declared).await,
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn alter(self: &Arc<Self>, alter: &Alter) -> Result<Done> {
+        let tag = format!("ALTER {}", alter.kind.keyword());
+        self.refuse_changes(&tag)?;
+        let _changing = self.changing.lock().await;
+        let name = simple_name(&alter.name)?;
+        let mut entry = match self.find(&name, alter.kind).await {
+            Ok(entry) => entry,
+            Err(_) if alter.if_exists && self.objects.get(&name).is_none() => {
+                let notice = Some(format!("{} \"{name}\" does not exist, skipped", alter.kind));
+                return Ok(Done { tag, rows: None, notice });
+            }
+            Err(error) => return Err(error.or_at(name_place(&alter.name))),
+        };
+        entry.paused = alter.action == AlterAction::Pause;
+        let paused = entry.paused;
+        self.engine.catalog().apply(vec![Change::Put(entry)]).await?;
+        if paused {
+            self.engine.pause(&name).await?;
+        } else {
+            self.engine.resume(&name)?;
+        }
+        Ok(Done { tag, rows: None, notice: None })
+    }
+}
+
+fn fits(entry: EntryKind, kind: ObjectKind) -> bool {
+    match kind {
+        ObjectKind::Source => entry == EntryKind::Source,
+        ObjectKind::Table => entry == EntryKind::Table,
+        ObjectKind::View => entry == EntryKind::View,
+        ObjectKind::MaterializedView => entry == EntryKind::MaterializedView,
+        ObjectKind::Sink => entry == EntryKind::Sink,
+        ObjectKind::Query => {
+            matches!(entry, EntryKind::Insert | EntryKind::Sink | EntryKind::MaterializedView)
+        }
+    }
+}
+
+fn word(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Source => "SOURCE",
+        EntryKind::Table => "TABLE",
+        EntryKind::View => "VIEW",
+        EntryKind::MaterializedView => "MATERIALIZED VIEW",
+        EntryKind::Sink => "SINK",
+        EntryKind::Insert => "QUERY",
+    }
+}

@@ -1,0 +1,112 @@
+//! The whole walk through a session: declare, create, produce, step, read, restart.
+
+use std::sync::Arc;
+
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use futures::TryStreamExt;
+use tidemill_engine::clock::Clock;
+use tidemill_engine::config::EngineConfig;
+use tidemill_engine::runtime::Parts;
+use tidemill_engine::source::memory::MemoryBroker;
+
+use crate::{Access, Answer, Database};
+
+struct House {
+    folder: tempfile::TempDir,
+    memory: MemoryBroker,
+    clock: Clock,
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, memory: MemoryBroker::new(), clock: Clock::manual(1_000_000) }
+    }
+
+    async fn open(&self) -> Arc<Database> {
+        let config = EngineConfig {
+            warehouse: self.folder.path().to_str().unwrap().into(),
+            ..EngineConfig::default()
+        };
+        let parts =
+            Parts { clock: self.clock.clone(), memory: self.memory.clone(), warehouse: None };
+        Database::open_with(config, Access::Step, parts).await.unwrap()
+    }
+
+    fn produce(&self, topic: &str, payload: &str) {
+        self.memory.produce(topic, 0, payload.as_bytes().to_vec()).unwrap();
+    }
+}
+
+async fn run(database: &Arc<Database>, sql: &str) -> String {
+    match database.session().execute(sql).await {
+        Ok(Answer::Done(done)) => format!("{done:?}"),
+        Ok(Answer::Rows(rows)) => match rows.try_collect::<Vec<_>>().await {
+            Ok(batches) => pretty_format_batches(&batches).unwrap().to_string(),
+            Err(error) => panic!("{sql}: {error}"),
+        },
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+const SOURCE: &str = "CREATE SOURCE orders (id BIGINT NOT NULL, amount DECIMAL(12,2), at TIMESTAMP, \
+     day DATE AS (CAST(at AS DATE)), \"offset\" BIGINT METADATA) \
+     WITH (connector = 'memory', format = 'json')";
+
+#[tokio::test]
+async fn a_view_follows_its_source_across_a_restart() {
+    let house = House::new();
+    house.memory.create_topic("orders", 1);
+    let database = house.open().await;
+    assert!(run(&database, SOURCE).await.contains("CREATE SOURCE"));
+    let view = "CREATE MATERIALIZED VIEW paid PARTITIONED BY (day) AS \
+         SELECT id, amount * 2 AS twice, day, \"offset\" FROM orders WHERE amount > 1";
+    let created = run(&database, view).await;
+    assert!(created.contains("CREATE MATERIALIZED VIEW"), "{created}");
+    house.produce("orders", r#"{"id": 1, "amount": 1.50, "at": "2026-01-02T03:04:05Z"}"#);
+    house.produce("orders", r#"{"id": 2, "amount": 0.50, "at": "2026-01-02T03:04:05Z"}"#);
+    house.produce("orders", "broken");
+    assert_eq!(database.engine().step("paid").await.unwrap(), Some(1));
+    assert_eq!(database.engine().step("paid").await.unwrap(), None);
+    let rows = run(&database, "SELECT id, twice, day FROM paid").await;
+    assert!(rows.contains("| 1  | 3.00  | 2026-01-02 |"), "{rows}");
+    drop(database);
+
+    let database = house.open().await;
+    house.produce("orders", r#"{"id": 3, "amount": 9, "at": 1767323045000}"#);
+    assert_eq!(database.engine().step("paid").await.unwrap(), Some(2));
+    let rows = run(&database, "SELECT count(*) AS n, sum(twice) AS s FROM paid").await;
+    assert!(rows.contains("| 2 | 21.00 |"), "{rows}");
+    let batch = run(&database, "SELECT count(*) AS n FROM orders WHERE amount > 1").await;
+    assert!(batch.contains("| 2 |"), "{batch}");
+    let letters = run(&database, "SELECT \"offset\", error FROM orders__dead_letters").await;
+    assert!(letters.contains("| 2      |"), "{letters}");
+}
+
+#[tokio::test]
+async fn a_table_takes_rows_and_joins_a_stream() {
+    let house = House::new();
+    house.memory.create_topic("orders", 1);
+    let database = house.open().await;
+    run(&database, SOURCE).await;
+    let made = run(&database, "CREATE TABLE names (id BIGINT, name VARCHAR)").await;
+    assert!(made.contains("CREATE TABLE"), "{made}");
+    let inserted = run(&database, "INSERT INTO names VALUES (1, 'one'), (2, 'two')").await;
+    assert!(inserted.contains("rows: Some(2)"), "{inserted}");
+    let view = "CREATE MATERIALIZED VIEW named AS SELECT o.id, n.name, now() AS seen \
+         FROM orders o LEFT JOIN names n ON o.id = n.id";
+    let created = run(&database, view).await;
+    assert!(created.contains("CREATE MATERIALIZED VIEW"), "{created}");
+    house.produce("orders", r#"{"id": 1}"#);
+    house.produce("orders", r#"{"id": 7}"#);
+    assert_eq!(database.engine().step("named").await.unwrap(), Some(1));
+    let rows = run(&database, "SELECT id, name, seen FROM named ORDER BY id").await;
+    assert!(rows.contains("| 1  | one  | 1970-01-01T00:00:01 |"), "{rows}");
+    assert!(rows.contains("| 7  |      |"), "{rows}");
+    let plan = run(&database, "EXPLAIN INCREMENTAL SELECT id FROM orders WHERE id > 1").await;
+    assert!(plan.contains("append-only"), "{plan}");
+    let refused = run(&database, "CREATE MATERIALIZED VIEW n AS SELECT count(*) FROM orders").await;
+    assert!(refused.contains("aggregate"), "{refused}");
+    let refused = run(&database, "DROP TABLE names").await;
+    assert!(refused.contains("is read by materialized view \"named\""), "{refused}");
+}
