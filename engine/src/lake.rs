@@ -29,6 +29,7 @@ use datafusion::datasource::TableType;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use deltalake::DeltaTable;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
 use deltalake::kernel::{Action, StructType, Transaction};
@@ -78,6 +79,8 @@ struct Head {
     txns: HashMap<String, Option<i64>>,
     /// The last time that the log was seen.
     seen: Instant,
+    /// The state that was loaded, as long as it is the current one.
+    loaded: Option<DeltaTable>,
 }
 
 /// What a new table looks like.
@@ -109,7 +112,7 @@ impl LakeTable {
         types::check_partition_columns(&schema, &spec.partition_by)?;
         let root = warehouse.root_of(&spec.location, &spec.storage_options)?;
         let place = Place::new(&spec.name, &spec.location, root)?;
-        if !place.log.is_delta_table_location().await? {
+        if !log::is_table(&place).await? {
             create_log(&place, &schema, &spec.partition_by).await?;
         }
         let table = Self::load(place).await?;
@@ -137,7 +140,7 @@ impl LakeTable {
     ) -> Result<Option<Arc<Self>>> {
         let root = warehouse.root_of(&location, &storage_options)?;
         let place = Place::new(name, &location, root)?;
-        match place.log.is_delta_table_location().await? {
+        match log::is_table(&place).await? {
             true => Self::load(place).await.map(Some),
             false => Ok(None),
         }
@@ -150,7 +153,11 @@ impl LakeTable {
         let current = Arc::new(Snapshot::new(version, Arc::new(layout), files));
         Ok(Arc::new(Self {
             place,
-            head: tokio::sync::Mutex::new(Head { txns: HashMap::new(), seen: Instant::now() }),
+            head: tokio::sync::Mutex::new(Head {
+                txns: HashMap::new(),
+                seen: Instant::now(),
+                loaded: Some(loaded),
+            }),
             recent: Mutex::new(VecDeque::from([current.clone()])),
             current: RwLock::new(current),
             version: watch::Sender::new(version),
@@ -336,6 +343,7 @@ impl LakeTable {
         let version = loaded.snapshot()?.version();
         head.txns.clear();
         head.seen = Instant::now();
+        head.loaded = Some(loaded);
         self.publish(Snapshot::new(version, Arc::new(layout), files));
         Ok(())
     }
@@ -348,6 +356,7 @@ impl LakeTable {
             for (app_id, txn) in &commit.txns {
                 head.txns.insert(app_id.clone(), Some(*txn));
             }
+            head.loaded = None;
             self.publish(current.next(version, commit.apply(&current.files)));
             self.checkpoint_if_due(version, current.layout.checkpoint_interval);
         }
@@ -370,9 +379,13 @@ impl LakeTable {
         let known = match head.txns.get(app_id) {
             Some(known) => *known,
             None => {
-                let loaded = log::load(&self.place, Some(self.version())).await?;
+                let loaded = match head.loaded.take() {
+                    Some(loaded) => loaded,
+                    None => log::load(&self.place, Some(self.version())).await?,
+                };
                 let log = self.place.log.as_ref();
                 let found = loaded.snapshot()?.transaction_version(log, app_id).await?;
+                head.loaded = Some(loaded);
                 head.txns.insert(app_id.into(), found);
                 found
             }
@@ -385,14 +398,9 @@ impl LakeTable {
         if !version.is_multiple_of(interval) || self.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (place, running) = (self.place.clone(), self.checkpointing.clone());
         let cleanup = version.is_multiple_of(interval.saturating_mul(CLEANUP_EVERY));
-        tokio::spawn(async move {
-            if let Err(error) = log::checkpoint(&place, version, cleanup).await {
-                tracing::warn!(table = place.name, version, %error, "no checkpoint of the log");
-            }
-            running.store(false, Ordering::Release);
-        });
+        let (place, running) = (self.place.clone(), self.checkpointing.clone());
+        log::start_checkpoint(place, version, cleanup, running);
     }
 }
 

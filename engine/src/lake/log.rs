@@ -5,10 +5,15 @@
 //! that name alone.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use deltalake::DeltaTable;
 use deltalake::kernel::Action;
-use deltalake::logstore::{LogStoreRef, get_actions};
+use deltalake::logstore::{LogStoreRef, commit_uri_from_version, get_actions};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
 use crate::lake::files::{DataFile, FileSet};
@@ -85,9 +90,56 @@ pub(super) fn contents(place: &Place, table: &DeltaTable) -> Result<(Layout, Fil
     Ok((Layout::new(place.clone(), state), files))
 }
 
+/// Whether a table lies at the place; looks for its two likeliest files before it lists.
+pub(super) async fn is_table(place: &Place) -> Result<bool> {
+    let store = place.log.object_store(None);
+    let likely = [Path::from("_delta_log/_last_checkpoint"), commit_uri_from_version(Some(0))];
+    for path in likely {
+        match store.head(&path).await {
+            Ok(_) => return Ok(true),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(place.log.is_delta_table_location().await?)
+}
+
+/// Starts a checkpoint of `version` in the background; `running` is cleared when it ends.
+///
+/// It runs on a thread of its own for all tables: delta_kernel blocks while it
+/// works, and its executor panics if the runtime that it borrowed shuts down.
+pub(super) fn start_checkpoint(
+    place: Place,
+    version: u64,
+    cleanup: bool,
+    running: Arc<AtomicBool>,
+) {
+    static MAINTENANCE: OnceLock<Option<Handle>> = OnceLock::new();
+    let Some(maintenance) = MAINTENANCE.get_or_init(maintenance_thread) else {
+        return;
+    };
+    maintenance.spawn(async move {
+        if let Err(error) = checkpoint(&place, version, cleanup).await {
+            tracing::warn!(table = place.name, version, %error, "no checkpoint of the log");
+        }
+        running.store(false, Ordering::Release);
+    });
+}
+
+fn maintenance_thread() -> Option<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let started = runtime.and_then(|runtime| {
+        let handle = runtime.handle().clone();
+        let forever = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("lake-maintenance".into()).spawn(forever)?;
+        Ok(handle)
+    });
+    started.inspect_err(|error| tracing::warn!(%error, "logs get no checkpoints")).ok()
+}
+
 /// Writes a checkpoint of `version`, so that opening the table stays cheap, and,
 /// if asked, deletes commits that the table's retention has let go.
-pub(super) async fn checkpoint(place: &Place, version: u64, cleanup: bool) -> Result<()> {
+async fn checkpoint(place: &Place, version: u64, cleanup: bool) -> Result<()> {
     let table = load(place, Some(version)).await?;
     deltalake::checkpoints::create_checkpoint(&table, None).await?;
     if cleanup {
