@@ -6,9 +6,9 @@
 //!
 //! - [`settings`]: the options, checked without contacting anything;
 //! - [`cluster`]: what the brokers know: partitions, oldest and last offsets;
-//! - [`reader`]: reads ranges: hands them to its thread ([`fetch`]), which takes
-//!   messages from librdkafka ([`native`]) into Arrow columns ([`raw`]), and
-//!   decodes those beside it;
+//! - [`reader`]: reads ranges: hands them to its thread ([`fetch`]), which goes
+//!   through them ([`session`]), taking messages from librdkafka ([`native`])
+//!   into Arrow columns ([`raw`]), and decodes those beside it;
 //! - [`producer`]: writes records, for generators and tests.
 
 mod cluster;
@@ -18,6 +18,7 @@ mod native;
 pub mod producer;
 mod raw;
 mod reader;
+mod session;
 mod settings;
 
 #[cfg(test)]
@@ -32,10 +33,9 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use self::cluster::{Cluster, Failure};
-use self::raw::Collect;
-use self::reader::{KafkaReader, MakeDecoder};
+use self::reader::KafkaReader;
 use self::settings::{Settings, Startup};
-use crate::decode::{self, Format};
+use crate::decode::Format;
 use crate::epoch::{Offsets, PartitionId, Ranges, ends};
 use crate::error::{Error, Result};
 use crate::source::{Reader, Source};
@@ -129,14 +129,9 @@ impl KafkaSource {
         Ok(offsets)
     }
 
-    fn reader(
-        &self,
-        projection: &[usize],
-        patience: Duration,
-        make_decoder: MakeDecoder,
-    ) -> Result<KafkaReader> {
-        let collect = Collect::new(&self.schema, projection);
-        KafkaReader::new(&self.name, Arc::clone(&self.settings), collect, patience, make_decoder)
+    fn reader(&self, projection: Vec<usize>, patience: Duration) -> Result<KafkaReader> {
+        let (settings, schema) = (Arc::clone(&self.settings), Arc::clone(&self.schema));
+        KafkaReader::new(&self.name, settings, self.format.clone(), schema, projection, patience)
     }
 }
 
@@ -175,10 +170,6 @@ impl Source for KafkaSource {
     }
 
     fn open(&self, projection: Vec<usize>) -> Result<Box<dyn Reader>> {
-        let (format, schema) = (self.format.clone(), Arc::clone(&self.schema));
-        let columns = projection.clone();
-        let make_decoder: MakeDecoder =
-            Arc::new(move || decode::decoder(&format, &schema, &columns));
-        Ok(Box::new(self.reader(&projection, PATIENCE, make_decoder)?))
+        Ok(Box::new(self.reader(projection, PATIENCE)?))
     }
 }

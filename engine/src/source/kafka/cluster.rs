@@ -112,7 +112,10 @@ impl Cluster {
                 }
                 Err(failure) => failure,
             };
-            let failure = self.explain(state, failure);
+            let failure = match &state.consumer {
+                Some(consumer) => explain(consumer, &self.settings, failure),
+                None => failure,
+            };
             if !failure.retryable || Instant::now() + AGAIN >= deadline {
                 let retryable = failure.retryable || state.established;
                 return Err(Failure { retryable, ..failure });
@@ -121,21 +124,6 @@ impl Cluster {
             if let Some(consumer) = &state.consumer {
                 consumer.poll(AGAIN);
             }
-        }
-    }
-
-    /// Adds what librdkafka has to say about a broker that gives no answer.
-    fn explain(&self, state: &State, failure: Failure) -> Failure {
-        let trouble = state.consumer.as_ref().and_then(|consumer| {
-            serve(consumer);
-            consumer.client().context().trouble()
-        });
-        match trouble {
-            Some(trouble) if failure.retryable => Failure {
-                message: format!("{}: {}", failure.message, trouble.reason),
-                retryable: !trouble.refused,
-            },
-            _ => failure,
         }
     }
 
@@ -224,6 +212,25 @@ impl Drop for Cluster {
 pub(super) fn serve(consumer: &BaseConsumer<Context>) {
     for _ in 0..16 {
         consumer.poll(Duration::ZERO);
+    }
+}
+
+/// Adds what librdkafka has to say about a broker that gives no answer.
+pub(super) fn explain(
+    consumer: &BaseConsumer<Context>,
+    settings: &Settings,
+    failure: Failure,
+) -> Failure {
+    serve(consumer);
+    match consumer.client().context().trouble() {
+        Some(trouble) if failure.retryable && trouble.refused => {
+            let (servers, reason) = (&settings.servers, trouble.reason);
+            Failure::lasting(format!("Kafka at {servers} can't be entered: {reason}"))
+        }
+        Some(trouble) if failure.retryable => {
+            Failure::passing(format!("{}: {}", failure.message, trouble.reason))
+        }
+        _ => failure,
     }
 }
 

@@ -54,7 +54,12 @@ impl ClientContext for Context {
         if code == Some(RDKafkaErrorCode::AllBrokersDown) && self.last.lock().is_some() {
             return;
         }
-        let refused = matches!(code, Some(Authentication | SaslAuthenticationFailed | SSL));
+        let refused = match code {
+            Some(Authentication | SaslAuthenticationFailed) => true,
+            // A broker that goes away during the handshake may come back.
+            Some(SSL) => !reason.contains("isconnected"),
+            _ => false,
+        };
         *self.last.lock() = Some(Trouble { reason: reason.to_string(), refused });
     }
 }

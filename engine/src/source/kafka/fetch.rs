@@ -6,43 +6,29 @@
 //!  queue of partition 1 ─┼─► one RawBuilder a partition ─► bounded channel ─► decode
 //!  queue of partition 2 ─┘   full, or the range is done
 //! ```
-//!
-//! A range is done when everything below its end was taken from the
-//! partition's queue. Not every offset holds a record (compaction, markers and
-//! aborted records of transactions), so what counts is where the queue stands:
-//! at a record past the end, at an end-of-partition event, or at the position
-//! after a transaction's marker.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::sync::mpsc::Sender;
 
 use super::cluster::{self, Failure};
 use super::context::Context;
-use super::native::{Message, Partition, Topic};
-use super::raw::{Collect, RawBuilder};
+use super::raw::Collect;
+use super::session::{Halt, QUESTION, Reading, Session};
 use super::settings::Settings;
 use crate::decode::RawBatch;
-use crate::epoch::{OffsetRange, PartitionId, Ranges};
+use crate::epoch::{PartitionId, Ranges};
 use crate::error::Error;
 
-/// Messages taken from a queue at a time.
-const BATCH: usize = 2048;
 /// Wait for a record: short at first, as the rest of a small range is about to
 /// come, longer when it does not.
 const SHORTEST_WAIT_MS: i32 = 1;
 const LONGEST_WAIT_MS: i32 = 20;
 /// How often librdkafka's log is written while nothing is asked for.
 const IDLE: Duration = Duration::from_secs(1);
-/// For questions to the broker that are not worth a property of their own.
-const QUESTION: Duration = Duration::from_secs(5);
 
 /// Ranges to read, and where their batches go.
 pub(super) struct Request {
@@ -58,21 +44,6 @@ pub(super) enum Item {
     Failed(Error),
 }
 
-/// Why reading stops before the end.
-enum Halt {
-    /// Nobody waits for the rest.
-    Cancelled,
-    Failure(Failure),
-    /// An offset that the broker no longer has, or does not have yet.
-    OutOfRange(PartitionId, i64),
-}
-
-impl From<Failure> for Halt {
-    fn from(failure: Failure) -> Self {
-        Halt::Failure(failure)
-    }
-}
-
 /// Reads one topic for one reader.
 pub(super) struct Fetcher {
     pub source: String,
@@ -80,24 +51,6 @@ pub(super) struct Fetcher {
     pub collect: Collect,
     /// How long to wait for a broker that sends nothing.
     pub patience: Duration,
-}
-
-/// The client, and where each partition stands. Stays on its thread.
-struct Session {
-    // Declared first: a partition is dropped before the topic's last `Rc`.
-    partitions: BTreeMap<PartitionId, Standing>,
-    topic: Rc<Topic>,
-}
-
-struct Standing {
-    queue: Partition,
-    /// End of the last range that was read whole; a range that starts here
-    /// needs no seek.
-    next: Option<i64>,
-    /// Everything below was taken from the queue.
-    taken: i64,
-    /// The highest end of the partition that an event told of since the last seek.
-    end_seen: i64,
 }
 
 impl Fetcher {
@@ -108,8 +61,8 @@ impl Fetcher {
             match requests.recv_timeout(IDLE) {
                 Ok(request) => self.serve(&request, &mut session),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(Session { topic, .. }) = &session {
-                        cluster::serve(topic.consumer());
+                    if let Some(session) = &session {
+                        cluster::serve(Session::consumer(session));
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -143,14 +96,12 @@ impl Fetcher {
     }
 
     fn connect(&self, partitions: usize) -> Result<Session, Failure> {
-        let lasting = |message: String| Failure::lasting(message);
         let consumer = self
             .settings
             .reader_config(partitions)
             .create_with_context(Context::new(&self.source))
-            .map_err(|error| lasting(cluster::creation_error(&error)))?;
-        let topic = Topic::new(consumer, &self.settings.topic).map_err(lasting)?;
-        Ok(Session { topic, partitions: BTreeMap::new() })
+            .map_err(|error| Failure::lasting(cluster::creation_error(&error)))?;
+        Session::new(consumer, &self.settings.topic)
     }
 
     /// Brings every partition to the start of its range.
@@ -160,8 +111,7 @@ impl Fetcher {
         request: &Request,
         began: Instant,
     ) -> Result<(), Halt> {
-        let news = request.ranges.keys().any(|id| !session.partitions.contains_key(id));
-        if news {
+        if request.ranges.keys().any(|id| !session.knows(*id)) {
             self.find_partitions(session, request, began)?;
         }
         for (id, range) in &request.ranges {
@@ -178,7 +128,7 @@ impl Fetcher {
         request: &Request,
         began: Instant,
     ) -> Result<(), Halt> {
-        let consumer = session.topic.consumer();
+        let consumer = session.consumer();
         loop {
             let deadline = Instant::now() + QUESTION;
             let failure = match cluster::partitions(consumer, &self.settings, deadline) {
@@ -191,7 +141,7 @@ impl Fetcher {
                 },
                 Err(failure) => failure,
             };
-            cluster::serve(consumer);
+            let failure = cluster::explain(consumer, &self.settings, failure);
             if request.out.is_closed() {
                 return Err(Halt::Cancelled);
             }
@@ -218,18 +168,19 @@ impl Fetcher {
                 moved |= session.advance(reading, 0, &request.out)?;
             }
             open.retain(|reading| !reading.done);
-            if moved {
-                (moved_at, wait) = (Instant::now(), SHORTEST_WAIT_MS);
-            } else if !open.is_empty() {
-                cluster::serve(session.topic.consumer());
+            if !moved && !open.is_empty() {
+                cluster::serve(session.consumer());
                 self.check(session, request, &open, moved_at)?;
                 turn = (turn + 1) % open.len();
-                session.advance(&mut open[turn], wait, &request.out)?;
+                moved = session.advance(&mut open[turn], wait, &request.out)?;
                 wait = (wait * 2).min(LONGEST_WAIT_MS);
                 open.retain(|reading| !reading.done);
             }
+            if moved {
+                (moved_at, wait) = (Instant::now(), SHORTEST_WAIT_MS);
+            }
         }
-        session.topic.consumer().client().context().forget();
+        session.consumer().client().context().forget();
         Ok(())
     }
 
@@ -249,16 +200,15 @@ impl Fetcher {
         }
         let partitions: Vec<String> =
             open.iter().map(|reading| reading.partition.to_string()).collect();
-        let trouble = session.topic.consumer().client().context().trouble();
-        let reason = trouble.map(|trouble| format!(": {}", trouble.reason)).unwrap_or_default();
         let failure = Failure::passing(format!(
-            "no record from Kafka at {} for {} s (topic '{}', partition {}){reason}",
+            "no record from Kafka at {} for {} s (topic '{}', partition {})",
             self.settings.servers,
             self.patience.as_secs(),
             self.settings.topic,
             partitions.join(", "),
         ));
-        Err(failure.into())
+        let failure = cluster::explain(session.consumer(), &self.settings, failure);
+        Err(Failure { retryable: true, ..failure }.into())
     }
 
     fn error(&self, session: Option<&Session>, halt: Halt) -> Error {
@@ -274,7 +224,7 @@ impl Fetcher {
     /// An offset that the broker does not have: expired, or past the end. The
     /// latter means that the log is not the one that was read before.
     fn out_of_range(&self, session: &Session, partition: PartitionId, wanted: i64) -> Error {
-        let consumer = session.topic.consumer();
+        let consumer = session.consumer();
         match consumer.fetch_watermarks(&self.settings.topic, partition, QUESTION) {
             Ok((oldest, _)) if wanted < oldest => {
                 Error::Expired { name: self.source.clone(), partition, wanted, oldest }
@@ -292,142 +242,4 @@ impl Fetcher {
             }
         }
     }
-}
-
-/// One range while it is read.
-struct Reading {
-    partition: PartitionId,
-    end: i64,
-    raw: RawBuilder,
-    done: bool,
-}
-
-impl Reading {
-    fn new(topic: &Arc<str>, partition: PartitionId, range: OffsetRange, collect: Collect) -> Self {
-        let rows = usize::try_from(range.len()).unwrap_or(usize::MAX);
-        let raw = RawBuilder::new(Arc::clone(topic), partition, collect, rows);
-        Self { partition, end: range.end, raw, done: false }
-    }
-
-    fn hand_on(&mut self, rest: i64, out: &Sender<Item>) -> Result<(), Halt> {
-        let batch = self.raw.finish(usize::try_from(rest).unwrap_or(0));
-        out.blocking_send(Item::Batch(Box::new(batch))).map_err(|_| Halt::Cancelled)
-    }
-}
-
-impl Session {
-    fn position(&mut self, id: PartitionId, start: i64) -> Result<(), Halt> {
-        let passing = |what: &str, why: String| {
-            Failure::passing(format!("partition {id} can't be {what} at offset {start}: {why}"))
-        };
-        match self.partitions.get_mut(&id) {
-            Some(standing) if standing.next == Some(start) => standing.next = None,
-            Some(standing) => {
-                let timeout = i32::try_from(QUESTION.as_millis()).unwrap_or(i32::MAX);
-                standing.queue.seek(start, timeout).map_err(|why| passing("sought", why))?;
-                standing.next = None;
-                standing.taken = start;
-                standing.end_seen = -1;
-            }
-            None => {
-                let queue = Partition::start(&self.topic, id, start)
-                    .map_err(|why| passing("opened", why))?;
-                let standing = Standing { queue, next: None, taken: start, end_seen: -1 };
-                self.partitions.insert(id, standing);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what is there (or comes within `wait_ms`) of one range. Returns
-    /// whether it got any further.
-    fn advance(
-        &mut self,
-        reading: &mut Reading,
-        wait_ms: i32,
-        out: &Sender<Item>,
-    ) -> Result<bool, Halt> {
-        let Some(standing) = self.partitions.get_mut(&reading.partition) else {
-            return Err(Failure::passing("a partition was lost").into());
-        };
-        let before = standing.taken;
-        standing.fill(reading.end, wait_ms);
-        while standing.take(reading)?.is_continue() {
-            if reading.raw.is_full() {
-                reading.hand_on(reading.end - standing.taken, out)?;
-            }
-        }
-        if standing.taken >= reading.end {
-            reading.done = true;
-            standing.next = Some(reading.end);
-            if !reading.raw.is_empty() {
-                reading.hand_on(0, out)?;
-            }
-        }
-        Ok(standing.taken > before)
-    }
-}
-
-impl Standing {
-    /// Takes messages from the queue if none are at hand. Never more than the
-    /// range can hold, so that hardly any lie past its end.
-    fn fill(&mut self, end: i64, wait_ms: i32) {
-        if self.queue.front().is_some() || self.taken >= end {
-            return;
-        }
-        let room = usize::try_from(end - self.taken).unwrap_or(BATCH).min(BATCH);
-        // Waiting for one: with more, the wait would go on until all are there.
-        let max = if wait_ms == 0 { room } else { 1 };
-        if self.queue.fill(max, wait_ms) > 0 {
-            return;
-        }
-        // Nothing but, perhaps, control records, which only move the position.
-        // One past an end that was told is where librdkafka counts the event
-        // itself: not to be believed.
-        if let Some(position) = self.queue.position()
-            && position > self.end_seen + 1
-        {
-            self.taken = self.taken.max(position);
-        }
-    }
-
-    /// Uses the first message at hand; breaks where there is none for this range.
-    fn take(&mut self, reading: &mut Reading) -> Result<ControlFlow<()>, Halt> {
-        let Some(message) = self.queue.front() else {
-            return Ok(ControlFlow::Break(()));
-        };
-        let offset = message.offset();
-        if let Some(code) = message.code() {
-            self.end_seen = self.end_seen.max(event(message, code, reading.partition)?);
-            self.taken = self.taken.max(self.end_seen);
-            self.queue.pop();
-            return Ok(ControlFlow::Continue(()));
-        }
-        if offset >= reading.end {
-            // Kept for the next range.
-            self.taken = self.taken.max(offset);
-            return Ok(ControlFlow::Break(()));
-        }
-        if offset >= self.taken {
-            reading.raw.push(message);
-            self.taken = offset + 1;
-        }
-        self.queue.pop();
-        Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// The end of the partition that an event tells of; anything else it may tell
-/// is a reason to stop.
-fn event(message: Message<'_>, code: i32, partition: PartitionId) -> Result<i64, Halt> {
-    let is = |known: Code| code == known as i32;
-    if is(Code::PartitionEOF) {
-        return Ok(message.offset());
-    }
-    if is(Code::AutoOffsetReset) {
-        return Err(Halt::OutOfRange(partition, message.offset()));
-    }
-    let told = format!("partition {partition}, offset {}: {}", message.offset(), message.text());
-    let lasting = is(Code::TopicAuthorizationFailed) || is(Code::LogTruncation);
-    Err(if lasting { Failure::lasting(told) } else { Failure::passing(told) }.into())
 }

@@ -6,14 +6,14 @@ use arrow::array::builder::{
     BinaryBuilder, Int64Builder, ListBuilder, StringBuilder, StructBuilder,
 };
 use arrow::array::{Array, Int64Array};
-use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use arrow::datatypes::SchemaRef;
 
 use super::native::Message;
-use crate::decode::RawBatch;
+use crate::decode::{RawBatch, header_fields};
 use crate::source::METADATA_KEY;
 
-/// Rows after which a batch is handed on to be decoded.
-pub(super) const MAX_ROWS: usize = 16 * 1024;
+/// Rows after which a batch is handed on to be decoded: what DataFusion works in.
+const MAX_ROWS: usize = 8 * 1024;
 /// Bytes of payload after which a batch is handed on.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
@@ -109,13 +109,8 @@ impl RawBuilder {
     }
 }
 
-/// `List<Struct<key: Utf8, value: Binary>>`.
 fn headers_builder() -> ListBuilder<StructBuilder> {
-    let fields = Fields::from(vec![
-        Field::new("key", DataType::Utf8, true),
-        Field::new("value", DataType::Binary, true),
-    ]);
-    ListBuilder::new(StructBuilder::from_fields(fields, 0))
+    ListBuilder::new(StructBuilder::from_fields(header_fields(), 0))
 }
 
 fn push_headers(list: &mut ListBuilder<StructBuilder>, message: Message<'_>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use super::fetch::{Fetcher, Item, Request};
 use super::raw::Collect;
 use super::settings::Settings;
-use crate::decode::{Decoder, RawBatch};
+use crate::decode::{self, Decoder, Format, RawBatch};
 use crate::epoch::{PartitionId, Ranges};
 use crate::error::{Error, Result};
 use crate::source::{Chunk, Reader, Rejected, Rows};
@@ -24,15 +25,14 @@ const WAITING: usize = 2;
 /// thread would cost more.
 const SMALL: usize = 512;
 
-/// Makes a decoder; one is needed for each batch decoded at a time.
-pub(super) type MakeDecoder = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
-
 pub(super) struct KafkaReader {
     source: String,
     settings: Arc<Settings>,
-    collect: Collect,
+    format: Format,
+    schema: SchemaRef,
+    projection: Vec<usize>,
     patience: Duration,
-    make_decoder: MakeDecoder,
+    /// One is needed for each batch decoded at a time.
     idle: Vec<Box<dyn Decoder>>,
     /// The thread, once there was something to read. It ends when this is dropped.
     requests: Option<mpsc::Sender<Request>>,
@@ -56,14 +56,15 @@ impl KafkaReader {
     pub fn new(
         source: &str,
         settings: Arc<Settings>,
-        collect: Collect,
+        format: Format,
+        schema: SchemaRef,
+        projection: Vec<usize>,
         patience: Duration,
-        make_decoder: MakeDecoder,
     ) -> Result<Self> {
         // Made now so that a projection that can't be decoded fails at once.
-        let idle = vec![make_decoder()?];
-        let source = source.to_string();
-        Ok(Self { source, settings, collect, patience, make_decoder, idle, requests: None })
+        let idle = vec![decode::decoder(&format, &schema, &projection)?];
+        let (source, requests) = (source.to_string(), None);
+        Ok(Self { source, settings, format, schema, projection, patience, idle, requests })
     }
 
     /// Sends ranges to the thread, which is started if there is none.
@@ -88,7 +89,7 @@ impl KafkaReader {
         let fetcher = Fetcher {
             source: self.source.clone(),
             settings: Arc::clone(&self.settings),
-            collect: self.collect,
+            collect: Collect::new(&self.schema, &self.projection),
             patience: self.patience,
         };
         std::thread::Builder::new()
@@ -110,17 +111,17 @@ impl KafkaReader {
     ) -> Result<Option<Decoded>> {
         let decoder = match self.idle.pop() {
             Some(decoder) => decoder,
-            None => (self.make_decoder)()?,
+            None => decode::decoder(&self.format, &self.schema, &self.projection)?,
         };
-        if raw.offsets.len() <= SMALL {
-            return Ok(Some(decode(decoder, raw)));
+        if raw.len() <= SMALL {
+            return Ok(Some(run(decoder, raw)));
         }
-        decoding.spawn_blocking(move || decode(decoder, raw));
+        decoding.spawn_blocking(move || run(decoder, raw));
         Ok(None)
     }
 }
 
-fn decode(mut decoder: Box<dyn Decoder>, raw: RawBatch) -> Decoded {
+fn run(mut decoder: Box<dyn Decoder>, raw: RawBatch) -> Decoded {
     let first = (raw.partition, raw.offsets.values().first().copied().unwrap_or_default());
     let bytes = raw.payloads.value_data().len() as u64;
     let outcome = decoder.decode(raw);
