@@ -169,8 +169,8 @@ impl Error {
                     | object_store::Error::Unauthenticated { .. }
                     | object_store::Error::UnknownConfigurationKey { .. }
             ),
-            Error::Delta(DeltaTableError::ObjectStore { .. } | DeltaTableError::Io { .. }) => true,
             Error::Delta(DeltaTableError::Transaction { .. }) => true,
+            Error::Delta(error) => caused_by_storage(error),
             Error::DataFusion(inner) => matches!(
                 inner.find_root(),
                 DataFusionError::ObjectStore(_) | DataFusionError::IoError(_)
@@ -178,4 +178,16 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// Whether a failure of storage lies at the bottom of an error, however it was wrapped.
+fn caused_by_storage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<object_store::Error>() || error.is::<std::io::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -142,7 +142,7 @@ fn maintenance_thread() -> Option<Handle> {
 async fn checkpoint(place: &Place, version: u64, cleanup: bool) -> Result<()> {
     let table = load(place, Some(version)).await?;
     deltalake::checkpoints::create_checkpoint(&table, None).await?;
-    if cleanup {
+    if cleanup && table.snapshot()?.table_config().enable_expired_log_cleanup.unwrap_or(true) {
         deltalake::checkpoints::cleanup_metadata(&table, None).await?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Tables through their public face, on stores that count and fail.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use url::Url;
 
@@ -349,10 +350,95 @@ async fn checkpoints_are_written_and_found_again() {
     let hint = Path::from("house/t/_delta_log/_last_checkpoint");
     let hint = inner.get(&hint).await.unwrap().bytes().await.unwrap();
     assert!(String::from_utf8_lossy(&hint).contains("\"version\":100"), "{hint:?}");
+    let follower = table(&house, &[]).await;
+    for number in 105..=199 {
+        first.commit(Staged::default(), epoch(number)).await.unwrap();
+    }
+    follower.refresh().await.unwrap();
+    assert!(!follower.checkpointing.load(Ordering::Acquire), "only who commits checkpoints");
     let again = table(&house, &[]).await;
-    assert_eq!(again.version(), 105);
-    assert_eq!(again.txn_version("query").await.unwrap(), Some(104));
+    assert_eq!(again.version(), 200);
+    assert_eq!(again.txn_version("query").await.unwrap(), Some(199));
     assert_eq!(ids(again.snapshot().unwrap()).await, [1]);
+}
+
+/// Makes a table of what `query` yields and writes that into it; answers it and what it should hold.
+async fn written(
+    house: &Warehouse,
+    query: &str,
+    partition_by: &[&str],
+) -> (Arc<LakeTable>, Vec<RecordBatch>) {
+    let frame = SessionContext::new().sql(query).await.unwrap();
+    let spec = TableSpec {
+        name: "t".into(),
+        location: house.table_url("t").unwrap(),
+        storage_options: HashMap::new(),
+        schema: Arc::new(frame.schema().as_arrow().clone()),
+        partition_by: partition_by.iter().map(ToString::to_string).collect(),
+    };
+    let table = LakeTable::create(house, spec).await.unwrap();
+    let staged = table.stage(frame.clone().execute_stream().await.unwrap()).await.unwrap();
+    table.commit(staged, None).await.unwrap();
+    let expected = frame.collect().await.unwrap();
+    let cast = |batch| types::cast_batch(batch, &table.schema()).unwrap();
+    let expected = expected.iter().map(cast).collect();
+    (table, expected)
+}
+
+#[tokio::test]
+async fn every_type_comes_back_as_it_was() {
+    let house = house(Arc::new(InMemory::new()));
+    let query = "SELECT 1::BIGINT AS b, 1::TINYINT AS t, arrow_cast(7, 'UInt64') AS u, 1.5::DOUBLE AS d,
+        'NaN'::DOUBLE AS nan, 1.25::DECIMAL(12, 2) AS dec, true AS bool, 'x' AS s,
+        arrow_cast('y', 'Utf8View') AS v, arrow_cast('d', 'Dictionary(Int32, Utf8)') AS dict,
+        X'00ff' AS bin, DATE '2024-01-01' AS dt, TIMESTAMP '2024-01-01T00:00:00.123456' AS ts,
+        arrow_cast(TIMESTAMP '2024-01-01T00:00:00.123456', 'Timestamp(Nanosecond, Some(\"+02:00\"))') AS tz,
+        make_array(1, NULL, 2) AS l, named_struct('a', 1, 'b', make_array('z')) AS st,
+        MAP {'k': 1} AS m, CAST(NULL AS VARCHAR) AS nothing, 5 AS \"a.b\"";
+    let (table, expected) = written(&house, query, &[]).await;
+    let context = SessionContext::new();
+    context.register_table("t", table.snapshot().unwrap()).unwrap();
+    for sql in ["SELECT * FROM t", "SELECT * FROM t WHERE \"a.b\" = 5 AND s = 'x' AND dec > 1"] {
+        let found = context.sql(sql).await.unwrap().collect().await.unwrap();
+        assert_eq!(found, expected);
+    }
+    let url = house.table_url("t").unwrap();
+    let again = LakeTable::open(&house, "t", url, HashMap::new()).await.unwrap();
+    assert_eq!(again.schema(), table.schema());
+}
+
+#[tokio::test]
+async fn partition_values_come_back_as_they_were() {
+    let query = "SELECT * FROM (VALUES
+        (1, 'plain', 1::BIGINT, DATE '2024-01-01', true, TIMESTAMP '2024-01-01T01:02:03.000456', 1.50::DECIMAL(5, 2)),
+        (2, 'a b/c%d=é#+', -1::BIGINT, DATE '1969-12-31', false, TIMESTAMP '1960-01-01T00:00:00', -0.01::DECIMAL(5, 2)),
+        (3, NULL, NULL, NULL, NULL, NULL, NULL)) AS v(id, s, n, d, b, ts, dec)";
+    let dir = tempfile::tempdir().unwrap();
+    let local = Warehouse::open(dir.path().to_str().unwrap(), HashMap::new()).unwrap();
+    for house in [house(Arc::new(InMemory::new())), local] {
+        let (table, expected) = written(&house, query, &["s", "n", "d", "b", "ts", "dec"]).await;
+        let context = SessionContext::new();
+        context.register_table("t", table.snapshot().unwrap()).unwrap();
+        let found =
+            context.sql("SELECT * FROM t ORDER BY id").await.unwrap().collect().await.unwrap();
+        let found = arrow::compute::concat_batches(&table.schema(), &found).unwrap();
+        assert_eq!(found, expected[0]);
+        for filter in [
+            "s = 'a b/c%d=é#+'",
+            "n = -1",
+            "d < DATE '1970-01-01'",
+            "NOT b",
+            "dec < 0",
+            "ts = TIMESTAMP '1960-01-01T00:00:00'",
+        ] {
+            let sql = format!("SELECT id FROM t WHERE {filter}");
+            let found = context.sql(&sql).await.unwrap().collect().await.unwrap();
+            assert_batches_sorted_eq!(["+----+", "| id |", "+----+", "| 2  |", "+----+"], &found);
+        }
+        let nulls = context.sql("SELECT id FROM t WHERE s IS NULL").await.unwrap();
+        let nulls = nulls.collect().await.unwrap();
+        assert_batches_sorted_eq!(["+----+", "| id |", "+----+", "| 3  |", "+----+"], &nulls);
+    }
 }
 
 #[tokio::test]
