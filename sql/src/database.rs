@@ -21,6 +21,7 @@ use std::time::Duration;
 use datafusion::execution::SessionState;
 use tidemill_engine::catalog::{Entry, EntryKind};
 use tidemill_engine::config::EngineConfig;
+use tidemill_engine::lake::LakeTable;
 use tidemill_engine::runtime::{Engine, Mode, Parts, QueryHandle};
 use tidemill_engine::storage::Warehouse;
 
@@ -141,6 +142,11 @@ impl Database {
             self.objects.all().into_iter().chain(letters).filter_map(one).collect();
         relations.sort_by(|a, b| a.name.cmp(&b.name));
         relations
+    }
+
+    /// The Delta table behind a name.
+    pub fn lake(&self, name: &str) -> Option<Arc<LakeTable>> {
+        self.objects.get(name)?.lake().cloned()
     }
 
     pub fn queries(&self) -> Vec<QueryStatus> {

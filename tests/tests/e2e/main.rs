@@ -1,0 +1,17 @@
+//! The whole way on real Kafka: topic → continuous SQL → Delta table → a client.
+//!
+//! Apache Kafka is brought up by `scripts/kafka.sh`. Where that can't be (no
+//! Java, no Maven) the tests say so loudly and count as skipped; with
+//! `TIDEMILL_REQUIRE_ALL=1` they fail instead. By default they run in short
+//! forms; `TIDEMILL_LONG=1` (`scripts/long.sh`) runs them whole.
+
+mod crash;
+mod events;
+mod ingest;
+mod kafka;
+mod report;
+
+/// Whether the long forms are asked for.
+fn long() -> bool {
+    std::env::var("TIDEMILL_LONG").is_ok_and(|value| value == "1")
+}
