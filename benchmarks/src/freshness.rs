@@ -1,0 +1,145 @@
+//! Freshness: from the moment an event is made to the moment when a Flight SQL
+//! query sees it, at a steady rate.
+//!
+//! A producer stamps events with the time of their making. A client asks, again
+//! and again, for the newest stamp that the view holds of every partition and
+//! sets it against what had been made by then: an event that was made at `t` and
+//! first seen by an answer that arrived at `u` has waited `u - t`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use tidemill_engine::config::EngineConfig;
+use tidemill_engine::source::kafka::producer::Producer;
+use tidemill_flight_server::ServeOptions;
+use tidemill_flight_server::client::{Answer, Client, Target};
+use tidemill_sql::{Access, Database};
+
+use crate::events::{self, PARTITIONS, TOPIC};
+use crate::kafka::Kafka;
+use crate::machine::peak_memory_mib;
+use crate::report::{Report, percentile};
+use crate::Result;
+
+const VIEW: &str = "CREATE MATERIALIZED VIEW kept WITH (trigger_interval = '100ms') AS \
+     SELECT event_id, user_id, quantity * price AS amount, made_at FROM events WHERE quantity > 0";
+/// The newest event by its number: numbers and stamps grow together.
+const NEWEST: &str = "SELECT max(event_id) AS event_id FROM kept";
+/// Left out at the start, while everything warms up.
+const WARM_UP: Duration = Duration::from_secs(5);
+
+pub async fn run(rate: u64, seconds: u64) -> Result<Report> {
+    let kafka = Kafka::start()?;
+    kafka.create_topic(TOPIC, PARTITIONS as u32)?;
+    let folder = tempfile::tempdir()?;
+    let warehouse = folder.path().to_str().ok_or("the folder is no UTF-8")?.to_owned();
+    let config = EngineConfig { warehouse, ..EngineConfig::default() };
+    let database = Database::open(config, Access::Run).await?;
+    database.session().execute(&events::source(&kafka.bootstrap)).await?;
+    database.session().execute(VIEW).await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let target: Target = format!("grpc://{}", listener.local_addr()?).parse()?;
+    let served = Arc::clone(&database);
+    let server = tokio::spawn(tidemill_flight_server::serve(
+        listener,
+        served,
+        ServeOptions::default(),
+        std::future::pending(),
+    ));
+
+    let over = Arc::new(AtomicBool::new(false));
+    let bootstrap = kafka.bootstrap.clone();
+    let producing = tokio::spawn(produce(bootstrap, rate, seconds, Arc::clone(&over)));
+    let sightings = watch(&target, &over).await?;
+    let made = producing.await??;
+    server.abort();
+    database.shutdown().await?;
+
+    let mut waits = waits(&made, &sightings);
+    waits.sort_by(f64::total_cmp);
+    let mut report = Report::new("freshness");
+    report.setting("events a second", rate);
+    report.setting("seconds", seconds);
+    report.figure("answers seen", sightings.len() as f64);
+    report.figure("freshness p50, ms", percentile(&waits, 0.50));
+    report.figure("freshness p95, ms", percentile(&waits, 0.95));
+    report.figure("freshness p99, ms", percentile(&waits, 0.99));
+    report.figure("freshness worst, ms", percentile(&waits, 1.0));
+    report.figure("events made a second", made.len() as f64 * 100.0 / seconds as f64);
+    report.figure("resident memory, peak MiB", peak_memory_mib() as f64);
+    Ok(report)
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Makes events at a steady rate; answers the time of every hundredth, by number.
+async fn produce(
+    bootstrap: String,
+    rate: u64,
+    seconds: u64,
+    over: Arc<AtomicBool>,
+) -> Result<Vec<(u64, i64)>> {
+    let properties = BTreeMap::from([("linger.ms".to_owned(), "5".to_owned())]);
+    let producer = Producer::new(&bootstrap, &properties)?;
+    let mut made = Vec::new();
+    let mut text = String::new();
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let started = Instant::now();
+    let mut id = 0;
+    while started.elapsed() < Duration::from_secs(seconds) {
+        ticks.tick().await;
+        let due = (started.elapsed().as_secs_f64() * rate as f64) as u64;
+        while id < due {
+            let at = now_us();
+            events::write(&mut text, id, at);
+            producer.send(events::record(id, &text)).await?;
+            if id.is_multiple_of(100) {
+                made.push((id, at));
+            }
+            id += 1;
+        }
+    }
+    producer.flush().await?;
+    over.store(true, Ordering::SeqCst);
+    Ok(made)
+}
+
+/// Asks for the newest event until the producer is done; answers what was seen when.
+async fn watch(target: &Target, over: &AtomicBool) -> Result<Vec<(u64, i64)>> {
+    let client = Client::connect(target).await?;
+    let mut sightings = Vec::new();
+    while !over.load(Ordering::SeqCst) {
+        let Answer::Rows(rows) = client.execute(NEWEST).await? else {
+            return Err("a SELECT answers rows".into());
+        };
+        let batches: Vec<RecordBatch> = rows.try_collect().await?;
+        let at = now_us();
+        let newest = batches.iter().find(|batch| batch.num_rows() > 0);
+        let column = newest.map(|batch| batch.column(0).as_primitive::<Int64Type>().clone());
+        if let Some(id) = column.and_then(|c| c.iter().next().flatten()) {
+            sightings.push((u64::try_from(id)?, at));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(sightings)
+}
+
+/// Milliseconds that each sampled event waited for the first answer that had it.
+fn waits(made: &[(u64, i64)], sightings: &[(u64, i64)]) -> Vec<f64> {
+    let begin = made.first().map_or(0, |(_, at)| *at) + WARM_UP.as_micros() as i64;
+    let late = made.iter().filter(|(_, at)| *at >= begin);
+    late.filter_map(|(id, at)| {
+        // Answers come in order, so the first that holds the event is found by halving.
+        let first = sightings.partition_point(|(newest, _)| newest < id);
+        sightings.get(first).map(|(_, seen)| (seen - at) as f64 / 1000.0)
+    })
+    .collect()
+}

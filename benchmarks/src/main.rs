@@ -1,0 +1,90 @@
+//! Measures Tidemill, beside what bounds it, in one run on one machine.
+//!
+//! `benchmarks run ingest` and `benchmarks run freshness` print their figures
+//! and write them as JSON, with the machine's description; `benchmarks compare
+//! A.json B.json` sets two such files side by side. Nothing here is a test: no
+//! figure makes it fail.
+
+mod events;
+mod freshness;
+mod ingest;
+mod kafka;
+mod machine;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Measures Tidemill on real Apache Kafka (scripts/kafka.sh).
+#[derive(Parser)]
+#[command(after_help = "Examples:\n  benchmarks run ingest --rows 2000000\n  \
+                        benchmarks run freshness --rate 50000 --seconds 30 --out now.json\n  \
+                        benchmarks compare before.json now.json")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a benchmark.
+    Run {
+        what: What,
+        /// Messages of `ingest`.
+        #[arg(long, default_value_t = 2_000_000)]
+        rows: u64,
+        /// How often each part of `ingest` is run; the median counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Events a second of `freshness`.
+        #[arg(long, default_value_t = 50_000)]
+        rate: u64,
+        /// How long `freshness` runs.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// Where the figures go as JSON.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Sets the figures of two runs side by side.
+    Compare { before: PathBuf, after: PathBuf },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    Ingest,
+    Freshness,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    let (report, out) = match command {
+        Command::Compare { before, after } => return report::compare(&before, &after),
+        Command::Run { what: What::Ingest, rows, rounds, out, .. } => {
+            (ingest::run(rows, rounds).await?, out)
+        }
+        Command::Run { what: What::Freshness, rate, seconds, out, .. } => {
+            (freshness::run(rate, seconds).await?, out)
+        }
+    };
+    report.print();
+    match out {
+        Some(path) => report.write(&path),
+        None => Ok(()),
+    }
+}
