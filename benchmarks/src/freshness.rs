@@ -1,10 +1,10 @@
 //! Freshness: from the moment an event is made to the moment when a Flight SQL
 //! query sees it, at a steady rate.
 //!
-//! A producer stamps events with the time of their making. A client asks, again
-//! and again, for the newest stamp that the view holds of every partition and
-//! sets it against what had been made by then: an event that was made at `t` and
-//! first seen by an answer that arrived at `u` has waited `u - t`.
+//! Events are numbered as they are made, and dealt over the partitions in turn.
+//! A client asks, again and again, up to which number the view holds *every*
+//! partition. An event that was made at `t` and is covered for the first time by
+//! an answer that arrived at `u` has waited `u - t`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use crate::Result;
 
 const VIEW: &str = "CREATE MATERIALIZED VIEW kept WITH (trigger_interval = '100ms') AS \
      SELECT event_id, user_id, quantity * price AS amount, made_at FROM events WHERE quantity > 0";
-/// The newest event by its number: numbers and stamps grow together.
-const NEWEST: &str = "SELECT max(event_id) AS event_id FROM kept";
+/// How far back an answer looks: more events than can be on their way.
+const LOOK_BACK: u64 = 500_000;
 /// Left out at the start, while everything warms up.
 const WARM_UP: Duration = Duration::from_secs(5);
 
@@ -116,20 +116,35 @@ async fn produce(
 async fn watch(target: &Target, over: &AtomicBool) -> Result<Vec<(u64, i64)>> {
     let client = Client::connect(target).await?;
     let mut sightings = Vec::new();
+    let mut covered = 0;
     while !over.load(Ordering::SeqCst) {
-        let Answer::Rows(rows) = client.execute(NEWEST).await? else {
+        let Answer::Rows(rows) = client.execute(&newest(covered)).await? else {
             return Err("a SELECT answers rows".into());
         };
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
         let at = now_us();
-        let newest = batches.iter().find(|batch| batch.num_rows() > 0);
-        let column = newest.map(|batch| batch.column(0).as_primitive::<Int64Type>().clone());
-        if let Some(id) = column.and_then(|c| c.iter().next().flatten()) {
-            sightings.push((u64::try_from(id)?, at));
+        if let Some(id) = first_number(&batches) {
+            covered = u64::try_from(id)?;
+            sightings.push((covered, at));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(sightings)
+}
+
+/// Up to which number every partition is there; NULL while one has nothing yet.
+fn newest(covered: u64) -> String {
+    let from = covered.saturating_sub(LOOK_BACK);
+    format!(
+        "SELECT CASE WHEN count(*) = {PARTITIONS} THEN min(newest) END FROM \
+         (SELECT max(event_id) AS newest FROM kept WHERE event_id >= {from} \
+          GROUP BY event_id % {PARTITIONS})"
+    )
+}
+
+fn first_number(batches: &[RecordBatch]) -> Option<i64> {
+    let batch = batches.iter().find(|batch| batch.num_rows() > 0)?;
+    batch.column(0).as_primitive::<Int64Type>().iter().next().flatten()
 }
 
 /// Milliseconds that each sampled event waited for the first answer that had it.
