@@ -20,11 +20,11 @@ use tidemill_flight_server::ServeOptions;
 use tidemill_flight_server::client::{Answer, Client, Target};
 use tidemill_sql::{Access, Database};
 
+use crate::Result;
 use crate::events::{self, PARTITIONS, TOPIC};
 use crate::kafka::Kafka;
 use crate::machine::peak_memory_mib;
 use crate::report::{Report, percentile};
-use crate::Result;
 
 const VIEW: &str = "CREATE MATERIALIZED VIEW kept WITH (trigger_interval = '100ms') AS \
      SELECT event_id, user_id, quantity * price AS amount, made_at FROM events WHERE quantity > 0";

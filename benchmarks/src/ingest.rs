@@ -14,11 +14,11 @@ use tidemill_engine::lake::{LakeTable, TableSpec};
 use tidemill_engine::storage::Warehouse;
 use tidemill_sql::{Access, Answer, Database};
 
+use crate::Result;
 use crate::events::{self, PARTITIONS, TOPIC};
 use crate::kafka::Kafka;
 use crate::machine::{peak_memory_mib, reset_peak_memory};
 use crate::report::{Report, median};
-use crate::Result;
 
 /// One projection and one filter, which lets every row through.
 const VIEW: &str = "CREATE MATERIALIZED VIEW kept AS SELECT event_id, user_id, product_id, \

@@ -162,7 +162,8 @@ async fn feed(
         } else if target.is_some() || intake.exhausted() {
             return Ok(Ended::Finished);
         }
-        if !intake.behind() {
+        // A run with a target does not wait for rows that may come.
+        if !intake.behind() && target.is_none() {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep_until(started + trigger) => {}

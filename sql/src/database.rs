@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
+use futures::FutureExt;
 use tidemill_engine::catalog::{Entry, EntryKind};
 use tidemill_engine::config::EngineConfig;
 use tidemill_engine::lake::LakeTable;
@@ -48,7 +49,7 @@ pub struct Database {
 
 impl Database {
     pub async fn open(config: EngineConfig, access: Access) -> Result<Arc<Self>> {
-        Self::open_with(config, access, Parts::default()).await
+        Self::open_with(config, access, Parts::default()).boxed().await
     }
 
     /// Opens with parts of the caller's: a clock, topics in memory, storage.
@@ -158,12 +159,12 @@ impl Database {
     /// this was called, calling `progress` now and then. (`run --once`)
     pub async fn run_once(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<()> {
         let tell = |done, total| progress(Progress { rows_done: done, rows_total: total });
-        Ok(self.engine.run_once(&tell).await?)
+        Ok(self.engine.run_once(&tell).boxed().await?)
     }
 
     /// Finishes the epochs in flight, releases the lease.
     pub async fn shutdown(&self) -> Result<()> {
-        Ok(self.engine.shutdown().await?)
+        Ok(self.engine.shutdown().boxed().await?)
     }
 
     /// Whether only this process writes the table.

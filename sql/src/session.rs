@@ -18,6 +18,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::FutureExt;
 use parking_lot::RwLock;
 
 pub use crate::database::Database;
@@ -145,11 +146,17 @@ impl Session {
     /// Executes exactly one statement. Dropping the stream of [`Answer::Rows`] cancels it.
     pub async fn execute(&self, sql: &str) -> Result<Answer> {
         let statement = parser::parse_one(sql)?;
-        self.execute_statement(&statement).await.map_err(|e| e.or_at(statement.start))
+        self.dispatch(&statement).boxed().await.map_err(|e| e.or_at(statement.start))
     }
 
     /// Executes a statement of a text that was parsed before.
     pub async fn execute_statement(&self, spanned: &Spanned<Statement>) -> Result<Answer> {
+        self.dispatch(spanned).boxed().await
+    }
+
+    /// Boxed by its callers: what calls a session should not have to compile all
+    /// that a statement can set off.
+    async fn dispatch(&self, spanned: &Spanned<Statement>) -> Result<Answer> {
         let database = &self.database;
         let done = match &spanned.node {
             Statement::Query(query) => {
@@ -285,7 +292,7 @@ fn rows(batch: RecordBatch) -> Answer {
 impl Session {
     /// Plans a statement with `$1`-style (or `?`) parameters.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
-        prepare::prepare(self, sql).await
+        prepare::prepare(self, sql).boxed().await
     }
 
     /// Executes a prepared statement with a value for each parameter.
@@ -294,7 +301,7 @@ impl Session {
         statement: &Prepared,
         parameters: Vec<ScalarValue>,
     ) -> Result<Answer> {
-        prepare::execute(self, statement, parameters).await
+        prepare::execute(self, statement, parameters).boxed().await
     }
 
     /// Words that can stand at the end of `before`: keywords, names, columns, functions.

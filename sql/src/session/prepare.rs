@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Query, Value, VisitMut, VisitorMut};
+use futures::FutureExt;
 
 use super::{Answer, Prepared, Session};
 use crate::error::{Error, Result};
@@ -42,7 +43,7 @@ pub(super) async fn execute(
         )));
     }
     if wanted == 0 {
-        return session.execute(&prepared.sql).await;
+        return session.execute(&prepared.sql).boxed().await;
     }
     let mut spanned = parse_one(&prepared.sql)?;
     number_placeholders(&mut spanned.node)?;
@@ -93,7 +94,7 @@ async fn answer_schema(session: &Session, sql: &str, statement: &Statement) -> R
     if let Statement::Subscribe(subscribe) = statement {
         return session.subscribe_schema(subscribe).await;
     }
-    match session.execute(sql).await? {
+    match session.execute(sql).boxed().await? {
         Answer::Rows(rows) => Ok(rows.schema()),
         Answer::Done(_) => Ok(empty()),
     }

@@ -27,7 +27,11 @@ fn sql(warehouse: &Path, statement: &str) -> String {
         .output()
         .unwrap();
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{statement}: {out}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{statement}: {out}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     out
 }
 
@@ -80,14 +84,19 @@ async fn kill_minus_nine_at_random_moments_neither_loses_nor_doubles() {
         let mut child = run(&warehouse, &file, false);
         // From before it has opened the warehouse to well inside the work.
         tokio::time::sleep(moments.next(2500)).await;
-        assert!(child.try_wait().unwrap().is_none(), "round {round}: it ended by itself: {}", talk(child));
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "round {round}: it ended by itself: {}",
+            talk(child)
+        );
         child.kill().unwrap();
         child.wait().unwrap();
     }
     let last = run(&warehouse, &file, true).wait_with_output().unwrap();
     assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
 
-    let figures = "SELECT count(*), sum(id), cast(sum(amount) * 100 AS BIGINT), count(DISTINCT id) FROM kept";
+    let figures =
+        "SELECT count(*), sum(id), cast(sum(amount) * 100 AS BIGINT), count(DISTINCT id) FROM kept";
     let out = sql(&warehouse, figures);
     let Sums { rows, ids, cents } = events::sums(0..produced, false);
     let line = out.lines().nth(1).unwrap_or_default();

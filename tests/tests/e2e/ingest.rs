@@ -64,7 +64,10 @@ async fn wait_for(database: &Arc<Database>, rows: i64) {
     };
     if tokio::time::timeout(PATIENCE, reached).await.is_err() {
         let states = database.queries();
-        panic!("only {} of {rows} rows after {PATIENCE:?}: {states:?}", count(database, "kept").await);
+        panic!(
+            "only {} of {rows} rows after {PATIENCE:?}: {states:?}",
+            count(database, "kept").await
+        );
     }
 }
 
@@ -116,7 +119,8 @@ async fn every_message_arrives_once_and_one_percent_broken_ones_are_kept() {
     assert_eq!(count(&database, "cheap").await, cheap as i64);
     // Two views met each broken message; it is kept once.
     assert_eq!(count(&database, "events__dead_letters").await, (n / 100) as i64);
-    let letters = "SELECT count(DISTINCT partition * 100000000 + \"offset\") FROM events__dead_letters";
+    let letters =
+        "SELECT count(DISTINCT partition * 100000000 + \"offset\") FROM events__dead_letters";
     let different = execute(&database, letters).await;
     assert_eq!(different[0].column(0).as_primitive::<Int64Type>().value(0), (n / 100) as i64);
     database.shutdown().await.unwrap();
