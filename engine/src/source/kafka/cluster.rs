@@ -139,23 +139,16 @@ impl Cluster {
     }
 
     fn ranges(&self, state: &mut State, deadline: Instant) -> Result<Ranges, Failure> {
-        let old = state.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= REFRESH);
-        let consumer = self.consumer(state)?;
-        serve(consumer);
-        let fresh = if old {
+        if state.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= REFRESH) {
+            let consumer = self.consumer(state)?;
             let partitions = partitions(consumer, &self.settings, deadline)?;
-            Some(self.offsets(consumer, &partitions, Offset::Beginning, deadline)?)
-        } else {
-            None
-        };
-        if let Some(oldest) = fresh {
-            state.oldest = oldest;
-            state.refreshed = Some(Instant::now());
+            let oldest = self.offsets(consumer, &partitions, Offset::Beginning, deadline)?;
+            (state.oldest, state.refreshed) = (oldest, Some(Instant::now()));
         }
         let partitions: Vec<PartitionId> = state.oldest.keys().copied().collect();
         let consumer = self.consumer(state)?;
+        serve(consumer);
         let ends = self.offsets(consumer, &partitions, Offset::End, deadline)?;
-        consumer.client().context().forget();
         let range = |(partition, oldest): (&PartitionId, &i64)| {
             let end = ends.get(partition).copied()?;
             Some((*partition, OffsetRange::new((*oldest).min(end), end)))
@@ -185,6 +178,7 @@ impl Cluster {
         let list = consumer
             .offsets_for_times(list, slice(deadline))
             .map_err(|error| unanswered(&self.settings, error.rdkafka_error_code()))?;
+        consumer.client().context().forget();
         let mut offsets = Offsets::new();
         for element in list.elements() {
             element.error().map_err(|error| {
@@ -234,7 +228,8 @@ pub(super) fn explain(
     }
 }
 
-/// The partitions of the topic.
+/// The partitions of the topic. One that nobody leads fails them all: its ends
+/// are not known, and a query must not start without it.
 pub(super) fn partitions(
     consumer: &BaseConsumer<Context>,
     settings: &Settings,
@@ -243,6 +238,7 @@ pub(super) fn partitions(
     let metadata = consumer
         .fetch_metadata(Some(&settings.topic), slice(deadline))
         .map_err(|error| unanswered(settings, error.rdkafka_error_code()))?;
+    consumer.client().context().forget();
     let topic = metadata
         .topics()
         .iter()
@@ -253,6 +249,10 @@ pub(super) fn partitions(
     }
     if topic.partitions().is_empty() {
         return Err(topic_error(settings, RDKafkaErrorCode::UnknownTopicOrPartition));
+    }
+    if let Some(partition) = topic.partitions().iter().find(|partition| partition.leader() < 0) {
+        let (id, topic) = (partition.id(), &settings.topic);
+        return Err(Failure::passing(format!("partition {id} of topic '{topic}' has no leader")));
     }
     Ok(topic.partitions().iter().map(|partition| partition.id()).collect())
 }
