@@ -21,20 +21,22 @@ mod text;
 mod time;
 mod value;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch,
-    RecordBatchOptions,
+    Array, ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::FilterBuilder;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use bytes::Bytes;
 
 use crate::decode::metadata::Metadata;
-use crate::decode::value::Excluded;
+pub(crate) use crate::decode::metadata::as_instants;
+pub(crate) use crate::decode::scan::key_order;
+pub(crate) use crate::decode::time::parse_timestamp_us;
+pub(crate) use crate::decode::value::{Excluded, type_name};
 use crate::epoch::PartitionId;
 use crate::error::{Error, Result};
 use crate::source::{Chunk, METADATA_KEY, Origin, Rejected};
@@ -61,24 +63,24 @@ pub enum TimestampUnit {
 }
 
 impl Format {
-    /// Reads `format` (`json` by default, `csv`, `raw`), `timestamp_unit` (`s`, `ms`, `us`,
-    /// `ns`; default `ms`), and for CSV `delimiter` (one character, default `,`) and
-    /// `header` (default `true`).
-    pub fn from_options(options: &HashMap<String, String>) -> Result<Self> {
-        let timestamp_unit = match options.get("timestamp_unit").map(String::as_str) {
+    /// Reads `format` (`json` by default, `csv`, `raw`), `json.timestamp_unit` (`s`, `ms`, `us`,
+    /// `ns`; default `ms`), and for CSV `csv.delimiter` (one character, default `,`) and
+    /// `csv.header` (default `true`).
+    pub fn from_options(options: &BTreeMap<String, String>) -> Result<Self> {
+        let timestamp_unit = match options.get("json.timestamp_unit").map(String::as_str) {
             None | Some("ms") => TimestampUnit::Millisecond,
             Some("s") => TimestampUnit::Second,
             Some("us") => TimestampUnit::Microsecond,
             Some("ns") => TimestampUnit::Nanosecond,
             Some(other) => {
-                return Err(bad_option("timestamp_unit", other, "'s', 'ms', 'us' or 'ns'"));
+                return Err(bad_option("json.timestamp_unit", other, "'s', 'ms', 'us' or 'ns'"));
             }
         };
         match options.get("format").map(String::as_str) {
             None | Some("json") => Ok(Format::Json { timestamp_unit }),
             Some("csv") => Ok(Format::Csv {
-                delimiter: delimiter(options.get("delimiter").map_or(",", String::as_str))?,
-                header: flag(options, "header", true)?,
+                delimiter: delimiter(options.get("csv.delimiter").map_or(",", String::as_str))?,
+                header: flag(options, "csv.header", true)?,
                 timestamp_unit,
             }),
             Some("raw") => Ok(Format::Raw),
@@ -90,13 +92,13 @@ impl Format {
 fn delimiter(text: &str) -> Result<u8> {
     match text.as_bytes() {
         [byte] if !matches!(byte, b'"' | b'\n' | b'\r') && byte.is_ascii() => Ok(*byte),
-        _ if text == "\\t" || text == "tab" => Ok(b'\t'),
-        _ => Err(bad_option("delimiter", text, "one ASCII character, or 'tab'")),
+        _ if text == "\\t" => Ok(b'\t'),
+        _ => Err(bad_option("csv.delimiter", text, "one ASCII character; a tab is '\\t'")),
     }
 }
 
 /// A `true` or `false` of the options.
-pub(crate) fn flag(options: &HashMap<String, String>, name: &str, default: bool) -> Result<bool> {
+pub(crate) fn flag(options: &BTreeMap<String, String>, name: &str, default: bool) -> Result<bool> {
     match options.get(name).map(String::as_str) {
         None => Ok(default),
         Some("true") => Ok(true),
@@ -175,6 +177,14 @@ pub(crate) fn is_payload(field: &Field) -> bool {
     !field.metadata().contains_key(METADATA_KEY)
 }
 
+/// `payload`'s columns, then the metadata columns among those that were `declared`: for a source
+/// whose payload columns are told by itself and not by its declaration.
+pub fn with_metadata(payload: &SchemaRef, declared: &SchemaRef) -> SchemaRef {
+    let metadata = declared.fields().iter().filter(|field| !is_payload(field));
+    let fields: Vec<FieldRef> = payload.fields().iter().chain(metadata).cloned().collect();
+    Arc::new(Schema::new(fields))
+}
+
 /// Where each projected column comes from.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -210,6 +220,27 @@ impl Layout {
         self.schema.fields().iter().filter(|field| is_payload(field))
     }
 
+    /// Payload and metadata columns over all records, in projected order.
+    fn columns(
+        &self,
+        raw: &RawBatch,
+        payload: &[ArrayRef],
+        excluded: &mut Excluded,
+    ) -> Result<Vec<ArrayRef>> {
+        let column = |(slot, field): (&Slot, &FieldRef)| match slot {
+            Slot::Payload(nth) => payload.get(*nth).cloned().ok_or_else(missing_column),
+            Slot::Metadata(metadata) => metadata.array(field, raw, excluded),
+        };
+        self.slots.iter().zip(self.schema.fields()).map(column).collect()
+    }
+
+    /// The projected columns of records that need no decoding: `raw` has no payloads.
+    pub fn batch(&self, raw: &RawBatch, payload: &[ArrayRef]) -> Result<RecordBatch> {
+        let columns = self.columns(raw, payload, &mut Excluded::default())?;
+        let options = RecordBatchOptions::new().with_row_count(Some(raw.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
     /// Puts the chunk together: `payload` holds the payload columns over all records,
     /// the excluded rows are taken out of everything.
     pub fn assemble(
@@ -218,13 +249,7 @@ impl Layout {
         payload: &[ArrayRef],
         mut excluded: Excluded,
     ) -> Result<(Chunk, Vec<Rejected>)> {
-        let mut columns = Vec::with_capacity(self.slots.len());
-        for (slot, field) in self.slots.iter().zip(self.schema.fields()) {
-            columns.push(match slot {
-                Slot::Payload(nth) => Arc::clone(payload.get(*nth).ok_or_else(missing_column)?),
-                Slot::Metadata(metadata) => metadata.array(field, &raw, &mut excluded)?,
-            });
-        }
+        let mut columns = self.columns(&raw, payload, &mut excluded)?;
         let rows = raw.len() - excluded.rows.len();
         let rejected = rejected(&raw, &excluded);
         let mut origin = Origin {
@@ -259,17 +284,7 @@ fn without(
     let keep = BooleanArray::new(BooleanBuffer::from(keep), None);
     let filter = FilterBuilder::new(&keep).optimize().build();
     let columns = columns.iter().map(|column| filter.filter(column)).collect::<Result<_, _>>()?;
-    let int64 = |array: &Int64Array| -> Result<Int64Array> {
-        Ok(filter.filter(array)?.as_primitive::<Int64Type>().clone())
-    };
-    let binary = |array: &BinaryArray| -> Result<BinaryArray> {
-        Ok(filter.filter(array)?.as_binary::<i32>().clone())
-    };
-    let origin = Origin {
-        offsets: int64(&origin.offsets)?,
-        timestamps: origin.timestamps.as_ref().map(int64).transpose()?,
-        payloads: origin.payloads.as_ref().map(binary).transpose()?,
-    };
+    let origin = origin.filter(&keep)?;
     Ok((columns, origin))
 }
 

@@ -7,7 +7,10 @@ use arrow::array::{
     TimestampMillisecondArray,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{
+    ArrowTimestampType, DataType, Field, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
 
 use crate::decode::RawBatch;
 use crate::decode::value::{Excluded, type_name};
@@ -94,31 +97,28 @@ fn timestamps(wanted: &DataType, raw: &RawBatch) -> Result<ArrayRef> {
     let Some(millis) = &raw.timestamps else {
         return Ok(arrow::array::new_null_array(wanted, raw.len()));
     };
-    let DataType::Timestamp(unit, zone) = wanted else { return Ok(Arc::new(millis.clone())) };
+    if !matches!(wanted, DataType::Timestamp(_, _)) {
+        return Ok(Arc::new(millis.clone()));
+    }
     let millis = TimestampMillisecondArray::new(millis.values().clone(), millis.nulls().cloned());
-    let array = cast(&millis, &DataType::Timestamp(*unit, None))?;
-    // An instant stays what it is: only the label of the zone is added.
+    as_instants(&(Arc::new(millis) as ArrayRef), wanted)
+}
+
+/// Timestamps without zone as `wanted`, another timestamp type. They count as UTC: with
+/// a zone they stay the instants that they are, where a cast would take them for local time.
+pub(crate) fn as_instants(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    let DataType::Timestamp(unit, zone) = wanted else { return Ok(cast(array, wanted)?) };
+    let array = cast(array, &DataType::Timestamp(*unit, None))?;
     Ok(match (unit, zone) {
         (_, None) => array,
-        (TimeUnit::Second, Some(_)) => {
-            relabel::<arrow::datatypes::TimestampSecondType>(&array, wanted)
-        }
-        (TimeUnit::Millisecond, Some(_)) => {
-            relabel::<arrow::datatypes::TimestampMillisecondType>(&array, wanted)
-        }
-        (TimeUnit::Microsecond, Some(_)) => {
-            relabel::<arrow::datatypes::TimestampMicrosecondType>(&array, wanted)
-        }
-        (TimeUnit::Nanosecond, Some(_)) => {
-            relabel::<arrow::datatypes::TimestampNanosecondType>(&array, wanted)
-        }
+        (TimeUnit::Second, _) => relabel::<TimestampSecondType>(&array, wanted),
+        (TimeUnit::Millisecond, _) => relabel::<TimestampMillisecondType>(&array, wanted),
+        (TimeUnit::Microsecond, _) => relabel::<TimestampMicrosecondType>(&array, wanted),
+        (TimeUnit::Nanosecond, _) => relabel::<TimestampNanosecondType>(&array, wanted),
     })
 }
 
-fn relabel<T: arrow::datatypes::ArrowTimestampType>(
-    array: &ArrayRef,
-    wanted: &DataType,
-) -> ArrayRef {
+fn relabel<T: ArrowTimestampType>(array: &ArrayRef, wanted: &DataType) -> ArrayRef {
     Arc::new(array.as_primitive::<T>().clone().with_data_type(wanted.clone()))
 }
 
@@ -170,7 +170,7 @@ mod tests {
     use crate::source::METADATA_KEY;
     use arrow::array::{BinaryArray, Int64Array, ListArray};
     use arrow::buffer::OffsetBuffer;
-    use arrow::datatypes::{Int32Type, Int64Type, Schema, TimestampMicrosecondType};
+    use arrow::datatypes::{Int32Type, Int64Type, Schema};
     use std::collections::HashMap;
 
     fn column(name: &str, kind: &str, data_type: DataType, nullable: bool) -> Field {

@@ -368,6 +368,21 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// The keys of a record in the order in which they come; none if it is no JSON object.
+pub(crate) fn key_order(record: &[u8]) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut scanner = Scanner::new(record, 0);
+    scanner.space();
+    let whole = scanner.entries(|key, _| {
+        let mut plain = Vec::new();
+        let text = record.get(key.start as usize..key.end as usize).map(String::from_utf8_lossy);
+        if unescape(&text.unwrap_or_default(), &mut plain).is_ok() {
+            keys.push(String::from_utf8_lossy(&plain).into_owned());
+        }
+    });
+    if whole.is_ok() { keys } else { Vec::new() }
+}
+
 const ONES: u64 = u64::from_le_bytes([0x01; 8]);
 const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
 

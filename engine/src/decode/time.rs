@@ -148,6 +148,12 @@ fn time(text: &str, span: Span, unit: TimestampUnit) -> Result<i64, Fault> {
     if (0..DAY).contains(&seconds) { Ok(seconds * NANOS + nanos) } else { Err(OUT_OF_RANGE) }
 }
 
+/// An ISO 8601 text as microseconds since 1970, for options.
+pub(crate) fn parse_timestamp_us(text: &str) -> Option<i64> {
+    let instant = iso(text.as_bytes())?;
+    (FIRST..END).contains(&instant.0).then(|| in_unit(instant, 1_000_000).ok())?
+}
+
 /// A date, a date and a time, or both with a zone.
 fn iso(text: &[u8]) -> Option<Instant> {
     let (date, rest) = text.split_at_checked(10)?;

@@ -10,7 +10,7 @@
 //! payloads  {"id":1,"city":"Ulm"}{"id":"x"}{"id":3,"city":null}
 //! spans          ^      ^^^            ^         ^       ^^^^
 //! columns   id   [1, 0, 3]   city [Ulm, NULL, NULL]
-//! excluded  row 1: column "id": "x" is not a BIGINT
+//! excluded  row 1: column "id": "x" is not a valid BIGINT
 //! ```
 
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ impl Label {
 
 /// What is wrong with a value, to be read as `VALUE fault TYPE`.
 pub(crate) type Fault = &'static str;
-pub(crate) const NOT_A: Fault = "is not a";
+pub(crate) const NOT_A: Fault = "is not a valid";
 pub(crate) const OUT_OF_RANGE: Fault = "is out of range for";
 
 /// The validity of a column, made only when something is NULL.
