@@ -239,7 +239,10 @@ fn without_dots(path: PathBuf) -> PathBuf {
 }
 
 /// The one place where object stores are made.
-fn root_store(url: &Url, options: &HashMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
+pub(crate) fn root_store(
+    url: &Url,
+    options: &HashMap<String, String>,
+) -> Result<Arc<dyn ObjectStore>> {
     check_scheme(url)?;
     let (store, _) = object_store::parse_url_opts(url, with_environment(url, options))?;
     Ok(Arc::from(store))

@@ -1,0 +1,293 @@
+//! Files of lines: read in blocks that end with a line, blocks decoded in parallel.
+//!
+//! A line break ends a record, also within the quotes of a CSV field: such records
+//! are rejected ("a quoted field does not end"), not misread.
+
+use std::collections::HashMap;
+use std::io::BufRead;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{BinaryArray, Int64Array};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+
+use crate::decode::csv::{CsvDecoder, header_names};
+use crate::decode::{Decoder, Format, RawBatch, decoder};
+use crate::epoch::{OffsetRange, Ranges};
+use crate::error::{Error, Result};
+use crate::source::files::log::{FileEntry, Segment};
+use crate::source::files::{PARTITION, Shared};
+use crate::source::{Chunk, Reader, Rejected, Rows};
+
+/// Bytes read and decoded at a time.
+const BLOCK: u64 = 4 << 20;
+/// Bytes looked at to guess the length of a row, or to find the end of one.
+const SAMPLE: u64 = 64 << 10;
+/// A line that is longer is no line.
+const MAX_LINE: u64 = 1 << 30;
+
+/// Where a range of about `max_rows` lines ends: behind a line break, or at the end of a file.
+pub(super) async fn cut(shared: &Shared, range: OffsetRange, max_rows: u64) -> Result<i64> {
+    let segments = shared.segments(range).await?;
+    let Some(first) = segments.first() else { return Ok(range.end) };
+    let row_size = match shared.row_size() {
+        Some(size) => size,
+        None => sampled_row_size(shared, first).await?,
+    };
+    let wanted = max_rows.saturating_mul(row_size).max(1);
+    if wanted >= range.len() {
+        return Ok(range.end);
+    }
+    let target = range.start + i64::try_from(wanted).unwrap_or(i64::MAX);
+    let Some(Segment { file, .. }) = segments.iter().find(|s| target <= s.file.end) else {
+        return Ok(range.end);
+    };
+    let local = u64::try_from(target - file.start).unwrap_or(0).max(1);
+    let length = line_end(shared, file, local - 1).await?;
+    Ok(file.start + length as i64)
+}
+
+async fn sampled_row_size(shared: &Shared, segment: &Segment) -> Result<u64> {
+    let Range { start, end } = segment.range;
+    let sample = shared.fetch(&segment.file, start..end.min(start + SAMPLE)).await?;
+    let lines = count_lines(&sample).max(1);
+    Ok((sample.len() as u64 / lines).max(1))
+}
+
+fn count_lines(mut bytes: &[u8]) -> u64 {
+    let mut lines = 0;
+    while skip_line(&mut bytes) > 0 {
+        lines += 1;
+    }
+    lines
+}
+
+/// Moves behind the next line break; answers by how many bytes. (The standard library
+/// looks for it with memchr.)
+fn skip_line(bytes: &mut &[u8]) -> usize {
+    // Reading from memory can't fail.
+    bytes.skip_until(b'\n').unwrap_or(0)
+}
+
+/// Where the line that goes on at `from` ends, line break included.
+async fn line_end(shared: &Shared, file: &FileEntry, from: u64) -> Result<u64> {
+    let mut start = from;
+    while start < file.size {
+        let block = shared.fetch(file, start..file.size.min(start + SAMPLE)).await?;
+        let length = skip_line(&mut block.as_ref());
+        start += length as u64;
+        if length > 0 && block.get(length - 1) == Some(&b'\n') {
+            return Ok(start);
+        }
+    }
+    Ok(file.size)
+}
+
+/// Decoders that wait for work, by the header of the file that they are for.
+struct Pool {
+    schema: SchemaRef,
+    projection: Vec<usize>,
+    format: Format,
+    idle: Mutex<HashMap<Option<Arc<[String]>>, Vec<Box<dyn Decoder>>>>,
+}
+
+impl Pool {
+    fn make(&self, header: Option<&[String]>) -> Result<Box<dyn Decoder>> {
+        match (&self.format, header) {
+            (Format::Csv { delimiter, timestamp_unit, .. }, Some(_)) => {
+                Ok(Box::new(CsvDecoder::new(
+                    &self.schema,
+                    &self.projection,
+                    *delimiter,
+                    header,
+                    *timestamp_unit,
+                )?))
+            }
+            _ => decoder(&self.format, &self.schema, &self.projection),
+        }
+    }
+
+    fn decode(&self, block: Block) -> Result<(Chunk, Vec<Rejected>)> {
+        let idle = self.idle.lock().get_mut(&block.header).and_then(Vec::pop);
+        let mut decoder = match idle {
+            Some(decoder) => decoder,
+            None => self.make(block.header.as_deref())?,
+        };
+        let header = block.header.clone();
+        let (chunk, mut rejected) = decoder.decode(block.records()?)?;
+        self.idle.lock().entry(header).or_default().push(decoder);
+        for record in &mut rejected {
+            record.payload = record.payload.take().map(without_line_break);
+        }
+        Ok((chunk, rejected))
+    }
+}
+
+fn without_line_break(line: Bytes) -> Bytes {
+    let end = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
+    let end = line[..end].strip_suffix(b"\r").map_or(end, <[u8]>::len);
+    line.slice(..end)
+}
+
+/// Whole lines of one file.
+struct Block {
+    bytes: Bytes,
+    file: Arc<FileEntry>,
+    name: Arc<str>,
+    /// Within the file.
+    start: u64,
+    /// Of the file, where it has one; then the first line of the file is no record.
+    header: Option<Arc<[String]>>,
+}
+
+impl Block {
+    /// One record a line, in place. Blank lines and the header are NULL: no records.
+    fn records(self) -> Result<RawBatch> {
+        let too_long = || Error::internal("a block of lines is longer than 2 GiB");
+        let mut rest: &[u8] = &self.bytes;
+        let (mut bounds, mut valid) = (Vec::new(), Vec::new());
+        let mut at = match self.start == 0 && rest.starts_with(b"\xEF\xBB\xBF") {
+            true => 3,
+            false => 0,
+        };
+        rest = rest.get(at..).unwrap_or_default();
+        bounds.push(i32::try_from(at).map_err(|_| too_long())?);
+        loop {
+            let line = rest;
+            let length = skip_line(&mut rest);
+            if length == 0 {
+                break;
+            }
+            let blank = line[..length].trim_ascii().is_empty();
+            let heading = self.start == 0 && valid.is_empty() && self.header.is_some();
+            valid.push(!blank && !heading);
+            at += length;
+            bounds.push(i32::try_from(at).map_err(|_| too_long())?);
+        }
+        let rows = valid.len();
+        let first = self.file.start + self.start as i64;
+        let offsets = bounds.iter().take(rows).map(|bound| first + i64::from(*bound));
+        let offsets = Int64Array::from_iter_values(offsets);
+        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
+        let bounds = OffsetBuffer::new(ScalarBuffer::from(bounds));
+        Ok(RawBatch {
+            origin: self.name,
+            partition: PARTITION,
+            offsets,
+            timestamps: Some(Int64Array::from_value(self.file.modified_ms(), rows)),
+            payloads: BinaryArray::try_new(bounds, Buffer::from(self.bytes), nulls)?,
+            keys: None,
+            headers: None,
+        })
+    }
+}
+
+pub(super) struct TextReader {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    /// Header of the file that was read last.
+    header: Option<(Arc<FileEntry>, Arc<[String]>)>,
+}
+
+impl TextReader {
+    pub fn new(shared: Arc<Shared>, format: Format, projection: Vec<usize>) -> Result<Self> {
+        let schema = Arc::clone(&shared.schema);
+        let pool = Arc::new(Pool { schema, projection, format, idle: Mutex::default() });
+        pool.make(None)?;
+        Ok(Self { shared, pool, header: None })
+    }
+
+    /// The names in the first line of a CSV file that has them.
+    async fn header(&mut self, file: &Arc<FileEntry>) -> Result<Option<Arc<[String]>>> {
+        let Format::Csv { delimiter, header: true, .. } = self.pool.format else { return Ok(None) };
+        if let Some((of, names)) = &self.header
+            && of == file
+        {
+            return Ok(Some(Arc::clone(names)));
+        }
+        let end = line_end(&self.shared, file, 0).await?;
+        let line = self.shared.fetch(file, 0..end).await?;
+        let fault = |what: &str| {
+            let file = self.shared.place.display(&file.location());
+            self.shared.fault(format!("the header of {file}: {what}"))
+        };
+        let line = std::str::from_utf8(&line).map_err(|_| fault("it is not valid UTF-8"))?;
+        let names = header_names(line, delimiter).map_err(|what| fault(&what))?;
+        self.header = Some((Arc::clone(file), Arc::clone(&names)));
+        Ok(Some(names))
+    }
+
+    fn blocks(&mut self, segments: Vec<Segment>) -> impl Stream<Item = Result<Block>> {
+        async_stream::try_stream! {
+            for segment in segments {
+                let header = self.header(&segment.file).await?;
+                let name: Arc<str> = self.shared.place.display(&segment.file.location()).into();
+                let (mut start, end) = (segment.range.start, segment.range.end);
+                while start < end {
+                    let bytes = whole_lines(&self.shared, &segment.file, start..end).await?;
+                    let length = bytes.len() as u64;
+                    let (file, name) = (Arc::clone(&segment.file), Arc::clone(&name));
+                    yield Block { bytes, file, name, start, header: header.clone() };
+                    start += length;
+                }
+            }
+        }
+    }
+}
+
+/// As many whole lines of `range` as fit into a block, but at least one.
+async fn whole_lines(shared: &Shared, file: &FileEntry, range: Range<u64>) -> Result<Bytes> {
+    let mut size = BLOCK;
+    loop {
+        let end = range.end.min(range.start + size);
+        let bytes = shared.fetch(file, range.start..end).await?;
+        if bytes.is_empty() {
+            return Err(
+                shared.fault(format!("{} ends too early", shared.place.display(&file.location())))
+            );
+        }
+        if end == range.end {
+            return Ok(bytes);
+        }
+        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(bytes.slice(..at + 1));
+        }
+        size *= 2;
+        if size > MAX_LINE {
+            let file = shared.place.display(&file.location());
+            return Err(shared.fault(format!("{file} has a line of more than 1 GiB: is it text?")));
+        }
+    }
+}
+
+#[async_trait]
+impl Reader for TextReader {
+    async fn read(&mut self, ranges: &Ranges) -> Result<Rows> {
+        let Some(range) = ranges.get(&PARTITION) else { return Ok(Rows::default()) };
+        let segments = self.shared.segments(*range).await?;
+        let (pool, shared) = (Arc::clone(&self.pool), Arc::clone(&self.shared));
+        let decode = |block: Block| {
+            let pool = Arc::clone(&pool);
+            async move {
+                tokio::task::spawn_blocking(move || pool.decode(block))
+                    .await
+                    .map_err(|error| Error::internal(error.to_string()))?
+            }
+        };
+        let parallel = std::thread::available_parallelism().map_or(2, usize::from);
+        let decoded = self.blocks(segments).map_ok(decode).try_buffered(parallel);
+        let mut decoded = std::pin::pin!(decoded);
+        let mut rows = Rows { bytes: range.len(), ..Rows::default() };
+        while let Some(block) = decoded.next().await {
+            rows.push(block?);
+        }
+        let count = rows.len() + rows.rejected.len();
+        shared.note_read(rows.bytes, count as u64);
+        Ok(rows)
+    }
+}
