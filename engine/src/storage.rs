@@ -25,6 +25,9 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
+/// The folder of the engine's own files.
+const INTERNAL: &str = "_tidemill";
+
 /// Schemes of locations, and the feature of this crate that brings each.
 const SCHEMES: [(&str, Option<&str>); 10] = [
     ("file", None),
@@ -56,9 +59,15 @@ pub struct Warehouse {
 #[derive(Debug, Clone)]
 pub(crate) struct RootStore {
     pub store: Arc<dyn ObjectStore>,
-    /// Given by the caller of [`Warehouse::with_store`]: DataFusion must read
-    /// through it, even where it knows a store for the scheme already.
+    /// Given by the caller of [`Warehouse::with_store`], or in memory: DataFusion must
+    /// read through this one, even where it knows a store for the scheme already.
     pub injected: bool,
+}
+
+impl RootStore {
+    fn new(url: &Url, options: &HashMap<String, String>) -> Result<Self> {
+        Ok(Self { store: root_store(url, options)?, injected: url.scheme() == "memory" })
+    }
 }
 
 impl Warehouse {
@@ -73,7 +82,7 @@ impl Warehouse {
                 )
             })?;
         }
-        let root = RootStore { store: root_store(&url, &options)?, injected: false };
+        let root = RootStore::new(&url, &options)?;
         Ok(Self::over(url, options, root))
     }
 
@@ -111,7 +120,18 @@ impl Warehouse {
     }
 
     /// Where the managed table `name` lives.
+    ///
+    /// # Errors
+    /// If the name can't be that of a folder.
     pub fn table_url(&self, name: &str) -> Result<Url> {
+        let reserved = matches!(name, "" | "." | ".." | INTERNAL);
+        // Log readers decode a "%" in a folder's name once too often.
+        if reserved || name.contains(['/', '\\', '%']) || name.contains(char::is_control) {
+            return Err(Error::invalid_hint(
+                format!("a table in the warehouse can't be named \"{name}\""),
+                "its name is that of its folder: choose one without slashes and percent signs",
+            ));
+        }
         let mut url = self.url.clone();
         url.path_segments_mut()
             .map_err(|()| Error::invalid(format!("{} can't hold tables", self.url)))?
@@ -122,7 +142,7 @@ impl Warehouse {
 
     /// Path of one of the engine's own files.
     pub fn internal(parts: &[&str]) -> Path {
-        Path::from_iter(std::iter::once("_tidemill").chain(parts.iter().copied()))
+        Path::from_iter(std::iter::once(INTERNAL).chain(parts.iter().copied()))
     }
 
     /// The root store of `url`: the warehouse's own where `url` lies beside it
@@ -141,7 +161,7 @@ impl Warehouse {
         if let Some(known) = self.others.lock().get(&key) {
             return Ok(known.clone());
         }
-        let made = RootStore { store: root_store(url, options)?, injected: false };
+        let made = RootStore::new(url, options)?;
         self.others.lock().insert(key, made.clone());
         Ok(made)
     }
@@ -302,6 +322,9 @@ mod tests {
         let url = Url::parse("memory:///house/").unwrap();
         let house = Warehouse::with_store(url, Arc::new(InMemory::new()));
         assert_eq!(house.table_url("a b").unwrap().as_str(), "memory:///house/a%20b");
+        for name in ["", "..", "_tidemill", "a/b", "a%20b", "a\nb"] {
+            assert!(house.table_url(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Place {
         let url = normalize_table_url(location);
         let path = Path::from_url_path(url.path())
             .map_err(|error| Error::invalid(format!("{location} is no location: {error}")))?;
+        if path.as_ref().contains('%') {
+            return Err(Error::invalid_hint(
+                format!("a Delta table can't lie at {location}"),
+                "its log can't be read with a percent sign in the path: choose another folder",
+            ));
+        }
         let below = Arc::new(PrefixStore::new(root.store.clone(), path.clone()));
         let log = default_logstore(below, root.store.clone(), &url, &StorageConfig::default());
         let store_url = url.as_object_store_url();

@@ -276,6 +276,29 @@ async fn appends_of_two_engines_both_stay() {
     assert_eq!(ids(second.snapshot().unwrap()).await, [1, 2, 3]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_writers_loses_nothing() {
+    let house = house(Arc::new(InMemory::new()));
+    let (first, second) = (table(&house, &[]).await, table(&house, &[]).await);
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        let table = if writer % 2 == 0 { first.clone() } else { second.clone() };
+        writers.spawn(async move {
+            for number in 0..10 {
+                let staged = table.stage(rows(&[writer * 10 + number], &[1])).await.unwrap();
+                let app_id = format!("writer {writer}");
+                let txn = Txn { app_id, version: number as u64 + 1 };
+                table.commit(staged, Some(txn)).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    for table in [first, second] {
+        assert_eq!(table.refresh().await.unwrap(), 40);
+        assert_eq!(ids(table.snapshot().unwrap()).await, (0..40).collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_counts_once() {
     let store = Store::over(&Arc::new(InMemory::new()));
@@ -438,6 +461,29 @@ async fn partition_values_come_back_as_they_were() {
         let nulls = context.sql("SELECT id FROM t WHERE s IS NULL").await.unwrap();
         let nulls = nulls.collect().await.unwrap();
         assert_batches_sorted_eq!(["+----+", "| id |", "+----+", "| 3  |", "+----+"], &nulls);
+    }
+}
+
+#[tokio::test]
+async fn tables_may_have_odd_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = Warehouse::open(dir.path().join("a house").to_str().unwrap(), HashMap::new());
+    for house in [house(Arc::new(InMemory::new())), local.unwrap()] {
+        for name in ["a b", "é", "x#y?z", "a+b&c=d", "~\"'*[|]<>", "🌊"] {
+            let spec = TableSpec {
+                name: name.into(),
+                location: house.table_url(name).unwrap(),
+                storage_options: HashMap::new(),
+                schema: columns(),
+                partition_by: vec![],
+            };
+            let table = LakeTable::create(&house, spec).await.unwrap();
+            append(&table, &[1]).await;
+            assert_eq!(ids(table.snapshot().unwrap()).await, [1], "{name}");
+            let url = house.table_url(name).unwrap();
+            let again = LakeTable::open(&house, name, url, HashMap::new()).await.unwrap();
+            assert_eq!(ids(again.snapshot().unwrap()).await, [1], "{name}");
+        }
     }
 }
 
