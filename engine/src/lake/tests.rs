@@ -1,134 +1,24 @@
 //! Tables through their public face, on stores that count and fail.
 
-use std::collections::HashMap;
-use std::fmt;
+mod store;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
 use datafusion::assert_batches_sorted_eq;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::displayable;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
-use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
+use self::store::Store;
 use super::*;
-
-/// Counts listings, and fails or loses the answer of writes of log entries on demand.
-#[derive(Debug)]
-struct Store {
-    inner: Arc<InMemory>,
-    listings: AtomicU64,
-    /// Entries of the log that are written without an answer, and that are not written.
-    lose: AtomicU64,
-    fail: AtomicU64,
-}
-
-impl Store {
-    fn over(inner: &Arc<InMemory>) -> Arc<Self> {
-        Arc::new(Self {
-            inner: inner.clone(),
-            listings: AtomicU64::new(0),
-            lose: AtomicU64::new(0),
-            fail: AtomicU64::new(0),
-        })
-    }
-}
-
-fn take(count: &AtomicU64) -> bool {
-    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
-}
-
-fn broken() -> object_store::Error {
-    object_store::Error::Generic { store: "test", source: "the line went dead".into() }
-}
-
-impl fmt::Display for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Store")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Store {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        let entry = location.as_ref().contains("_delta_log") && location.as_ref().ends_with("json");
-        if entry && take(&self.fail) {
-            return Err(broken());
-        }
-        let written = self.inner.put_opts(location, payload, options).await;
-        if entry && take(&self.lose) {
-            return Err(broken());
-        }
-        written
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, options).await
-    }
-
-    async fn get_opts(
-        &self,
-        location: &Path,
-        options: GetOptions,
-    ) -> object_store::Result<GetResult> {
-        self.inner.get_opts(location, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.listings.fetch_add(1, Ordering::SeqCst);
-        self.inner.list(prefix)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Path>,
-        offset: &Path,
-    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.listings.fetch_add(1, Ordering::SeqCst);
-        self.inner.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.listings.fetch_add(1, Ordering::SeqCst);
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(
-        &self,
-        from: &Path,
-        to: &Path,
-        options: CopyOptions,
-    ) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
 
 fn house(store: Arc<dyn ObjectStore>) -> Warehouse {
     Warehouse::with_store(Url::parse("memory:///house").unwrap(), store)
