@@ -10,6 +10,7 @@ mod columns;
 mod command;
 mod create;
 mod cursor;
+mod depth;
 mod options;
 mod refuse;
 mod rewrite;
@@ -70,9 +71,10 @@ pub fn parse(sql: &str) -> Result<Vec<Spanned<Statement>>> {
         .into_iter()
         .map(|tokens| {
             let (start, bytes) = lines.extent(&tokens);
-            let node = statement(tokens).map_err(|error| error.or_at(start))?;
-            check_prints_back(&node).map_err(|error| error.or_at(start))?;
-            Ok(Spanned { node, start, bytes })
+            let node = depth::check(&tokens)
+                .and_then(|depth| depth::with_stack(depth, || kept_statement(tokens)))
+                .flatten();
+            Ok(Spanned { node: node.map_err(|error| error.or_at(start))?, start, bytes })
         })
         .collect()
 }
@@ -106,6 +108,13 @@ pub fn is_complete(sql: &str) -> bool {
         // Text that can't be continued is sent off too: its error says why.
         Err(error) => unclosed(&error).is_none(),
     }
+}
+
+/// As [`statement`], and whether it can be kept.
+fn kept_statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
+    let node = statement(tokens)?;
+    check_prints_back(&node)?;
+    Ok(node)
 }
 
 /// One statement's tokens to the statement.

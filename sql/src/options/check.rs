@@ -279,6 +279,25 @@ impl Checked {
         })
     }
 
+    /// All options by their proper names, defaults included, as the engine's connectors
+    /// take them: times in milliseconds since 1970, offsets as
+    /// `partition:0,offset:42;partition:1,offset:300`, everything else as written.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let given = self.given.iter().map(|(name, entry)| (name.as_str(), entry.value.text()));
+        let defaults = self.defaults.iter().map(|(name, value)| (*name, *value));
+        let canonical = |name: &str, text: &str| match name {
+            "scan.startup.timestamp" | "scan.start.timestamp" => {
+                self.timestamp(name).map(|millis| millis.to_string())
+            }
+            "scan.startup.offsets" => self.offsets(name).map(|offsets| long_form(&offsets)),
+            _ => Some(text.to_owned()),
+        };
+        defaults
+            .chain(given)
+            .filter_map(|(name, text)| Some((name.to_owned(), canonical(name, text)?)))
+            .collect()
+    }
+
     /// Options that only make sense together.
     fn agree(&self) -> Result<()> {
         for (name, switch, value) in [
@@ -324,6 +343,12 @@ impl Checked {
             _ => Ok(()),
         }
     }
+}
+
+fn long_form(offsets: &BTreeMap<i32, i64>) -> String {
+    let parts =
+        offsets.iter().map(|(partition, offset)| format!("partition:{partition},offset:{offset}"));
+    parts.collect::<Vec<_>>().join(";")
 }
 
 impl From<&str> for OptionValue {

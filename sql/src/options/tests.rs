@@ -275,6 +275,34 @@ fn getters_know_types_and_defaults() {
 }
 
 #[test]
+fn the_engine_gets_proper_names_and_canonical_values() {
+    let texts = source(
+        "connector = kafka, topic = 't', properties.bootstrap.servers = 'b:1', \
+         'scan.startup.mode' = 'offsets', scan.startup.offsets = '0:7, 2:9', properties.debug = all",
+    )
+    .unwrap()
+    .texts();
+    let pairs: Vec<_> = texts.iter().map(|(name, text)| format!("{name}={text}")).collect();
+    insta::assert_snapshot!(pairs.join("\n"), @"
+    bootstrap.servers=b:1
+    connector=kafka
+    format=json
+    json.timestamp_unit=ms
+    late_rows=drop
+    on_error=dead_letter
+    properties.debug=all
+    scan.startup.mode=offsets
+    scan.startup.offsets=partition:0,offset:7;partition:2,offset:9
+    topic=t
+    ");
+    let texts = source(
+        "connector = kafka, topic = 't', bootstrap.servers = 'b:1', \
+         scan.startup.mode = 'timestamp', scan.startup.timestamp = '2023-11-14 22:13:20'",
+    );
+    assert_eq!(texts.unwrap().texts()["scan.startup.timestamp"], "1700000000000");
+}
+
+#[test]
 fn getters_of_files_and_views() {
     let options =
         source("connector = files, path = 'a/*.csv', format = csv, csv.delimiter = '\\t'").unwrap();

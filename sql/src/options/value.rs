@@ -49,10 +49,11 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 /// names a zone).
 pub fn parse_timestamp(text: &str) -> Option<i64> {
     let text = text.trim();
-    if let Ok(millis) = text.parse::<i64>() {
-        return Some(millis);
-    }
-    string_to_timestamp_nanos(text).ok().map(|nanos| nanos.div_euclid(1_000_000))
+    let millis = match text.parse::<i64>() {
+        Ok(millis) => millis,
+        Err(_) => string_to_timestamp_nanos(text).ok()?.div_euclid(1_000_000),
+    };
+    (millis >= 0).then_some(millis)
 }
 
 /// Offsets by partition: `0:42,1:300`, or as Flink writes it,
@@ -139,6 +140,7 @@ mod tests {
         assert_eq!(parse_timestamp("1700000000000"), Some(1_700_000_000_000));
         assert_eq!(parse_timestamp("2023-11-14T22:13:20Z"), Some(1_700_000_000_000));
         assert_eq!(parse_timestamp("2023-11-14 22:13:20"), Some(1_700_000_000_000));
+        assert_eq!(parse_timestamp("1969-12-31"), None);
         assert_eq!(parse_timestamp("yesterday"), None);
     }
 

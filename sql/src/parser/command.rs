@@ -79,9 +79,9 @@ impl Cursor {
             return Ok(AsOf::Version(version));
         }
         self.eat("TIMESTAMP");
-        match self.peek() {
-            Token::SingleQuotedString(_) => Ok(AsOf::Timestamp(self.string()?)),
-            _ => self.expected("a version number or a timestamp in single quotes"),
+        match self.at_string() {
+            true => Ok(AsOf::Timestamp(self.string()?)),
+            false => self.expected("a version number or a timestamp in single quotes"),
         }
     }
 

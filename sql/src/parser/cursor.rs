@@ -153,13 +153,22 @@ impl Cursor {
 
     /// A string literal.
     pub fn string(&mut self) -> Result<String> {
-        let parsed = match self.peek() {
-            Token::SingleQuotedString(_)
-            | Token::DollarQuotedString(_)
-            | Token::EscapedStringLiteral(_) => self.parser.parse_literal_string(),
+        let text = match self.peek() {
+            Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => text.clone(),
+            Token::DollarQuotedString(text) => text.value.clone(),
             _ => return self.expected("a string in single quotes"),
         };
-        self.lift(parsed)
+        self.advance();
+        Ok(text)
+    }
+
+    pub fn at_string(&self) -> bool {
+        matches!(
+            self.peek(),
+            Token::SingleQuotedString(_)
+                | Token::EscapedStringLiteral(_)
+                | Token::DollarQuotedString(_)
+        )
     }
 
     /// A query that only reads.

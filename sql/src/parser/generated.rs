@@ -1,6 +1,8 @@
 //! Generated statements print back to themselves; generated nonsense never panics.
 
-use datafusion::sql::sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query};
+use datafusion::sql::sqlparser::ast::{
+    DataType, Expr, Ident, ObjectName, Query, SelectItem, SetExpr,
+};
 use datafusion::sql::sqlparser::parser::Parser;
 use proptest::collection::vec;
 use proptest::option;
@@ -142,8 +144,19 @@ fn query() -> impl Strategy<Value = Box<Query>> {
 }
 
 fn expr() -> impl Strategy<Value = Expr> {
-    expr_sql()
-        .prop_map(|sql| Parser::new(&DIALECT).try_with_sql(&sql).unwrap().parse_expr().unwrap())
+    expr_sql().prop_map(|sql| {
+        let query = match parse_one(&format!("SELECT {sql}")).map(|parsed| parsed.node) {
+            Ok(Statement::Query(query)) => query,
+            other => panic!("{sql}: {other:?}"),
+        };
+        match *query.body {
+            SetExpr::Select(mut select) => match select.projection.pop() {
+                Some(SelectItem::UnnamedExpr(expr)) => expr,
+                other => panic!("{sql}: {other:?}"),
+            },
+            other => panic!("{sql}: {other:?}"),
+        }
+    })
 }
 
 fn data_type() -> impl Strategy<Value = DataType> {

@@ -46,9 +46,8 @@ impl Cursor {
 
     /// `word`, `several.words`, `'any.text'`.
     fn option_name(&mut self, start: Span) -> Result<(String, Span)> {
-        if let Token::SingleQuotedString(name) = self.peek() {
-            let name = name.clone();
-            return Ok((name, self.advance().span));
+        if self.at_string() {
+            return Ok((self.string()?, start));
         }
         let (mut name, mut span) = (String::new(), start);
         loop {
@@ -69,13 +68,11 @@ impl Cursor {
 
     /// A string, a number, true or false, or a single word; and the place of its end.
     pub fn option_value(&mut self) -> Result<(OptionValue, Span)> {
+        if self.at_string() {
+            let span = self.span();
+            return Ok((OptionValue::String(self.string()?), span));
+        }
         let value = match self.peek().clone() {
-            Token::SingleQuotedString(_)
-            | Token::DollarQuotedString(_)
-            | Token::EscapedStringLiteral(_) => {
-                let span = self.span();
-                return Ok((OptionValue::String(self.string()?), span));
-            }
             Token::Number(number, _) => OptionValue::Number(number),
             Token::Minus | Token::Plus => return self.signed(),
             Token::Word(word) if word.quote_style.is_none() => {

@@ -6,13 +6,16 @@
 //! | `TABLE t`, as a query | `SELECT * FROM t` |
 //! | `CREATE SINK s FROM t …` | `CREATE SINK s … AS SELECT * FROM t` |
 //! | `CREATE SINK s AS query WITH (…)` | `CREATE SINK s WITH (…) AS query` |
+//! | `'two '''' quotes'`, which it would print wrongly | `$q$two '' quotes$q$` |
 //!
 //! The tokens keep their places, so errors point at what was written.
 
+use datafusion::sql::sqlparser::ast::DollarQuotedString;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Whitespace};
 
 use super::tokens::{is_significant, is_word, word};
 use crate::error::{Error, Location, Result};
+use crate::statement::print;
 
 /// Functions that put rows of a table into windows.
 pub const WINDOW_FUNCTIONS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
@@ -40,7 +43,23 @@ pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         Some("MATERIALIZED") => options_first(tokens),
         _ => tokens,
     };
-    table_keyword(tokens)
+    let mut tokens = table_keyword(tokens);
+    tokens.iter_mut().for_each(dollar_quoted);
+    tokens
+}
+
+/// A string that sqlparser could not print back becomes one that it can.
+fn dollar_quoted(token: &mut TokenWithSpan) {
+    if let Token::SingleQuotedString(text) = &mut token.token
+        && print::misprinted(text)
+    {
+        let mut tag = "q".to_owned();
+        while text.contains(&format!("${tag}")) {
+            tag.push('q');
+        }
+        let value = std::mem::take(text);
+        token.token = Token::DollarQuotedString(DollarQuotedString { value, tag: Some(tag) });
+    }
 }
 
 /// What a `CREATE` statement creates.

@@ -185,8 +185,12 @@ fn small_statements_print_as_expected() {
 #[test]
 fn string_literals_survive_printing() {
     // sqlparser alone takes two quotes in a row for escaped ones.
-    let sql = r"CREATE VIEW v AS SELECT 'a''''b', '\''', '''', E'\'', 'x' LIKE '''%' ESCAPE ''''";
+    let sql = r"CREATE VIEW v AS SELECT 'a''''b', '\''', '''', E'\'', 'x' LIKE '''%' ESCAPE '''', '$q''''$'";
     assert_eq!(one(&shown(sql)), one(sql));
+    assert_eq!(
+        shown(sql),
+        r"CREATE VIEW v AS SELECT $q$a''b$q$, $q$\'$q$, '''', E'\'', 'x' LIKE '''%' ESCAPE '''', $qq$$q''$$qq$"
+    );
 }
 
 #[test]
@@ -267,4 +271,62 @@ fn names_that_sqlparser_prints_wrongly_are_refused_where_they_are_kept() {
     "#);
     one(r#"SELECT "a""""b" FROM t"#);
     one(r#"CREATE VIEW "a""""b" AS SELECT "a""b" FROM t"#);
+}
+
+/// Mistakes deep inside take long with some of these unless they are limited.
+#[test]
+fn long_chains_are_refused_before_they_overflow_a_stack() {
+    for (start, link, middle, close) in [
+        ("", "1 + ", "1", ""),
+        ("x", " OR a = 'b'", "", ""),
+        ("1", " UNION ALL SELECT 1", "", ""),
+        ("x", " IS NULL", "", ""),
+        ("x", "::INT", "", ""),
+        ("", "- ", "1", ""),
+        ("", "NOT ", "x", ""),
+        ("x", "[1]", "", ""),
+        ("x", ".y", "", ""),
+        ("* FROM t", " JOIN u ON a = b", "", ""),
+        ("", "CASE WHEN a THEN ", "1", " END"),
+        ("x", " COLLATE c", "", ""),
+        ("x", " AT TIME ZONE 'UTC'", "", ""),
+        ("x", " -> 'a'", "", ""),
+        ("x FROM t", " |> WHERE a", "", ""),
+        ("", "(", "1", ")"),
+        ("", "f(", "1", ")"),
+        ("", "(SELECT ", "1", ")"),
+        ("* FROM ", "(SELECT * FROM ", "t", ") AS a"),
+        ("* FROM ", "(", "t", " CROSS JOIN u)"),
+        ("x WHERE ", "x IN (SELECT x FROM t WHERE ", "TRUE", ")"),
+        ("1 UNION ", "(SELECT 1 UNION ", "SELECT 1", ")"),
+        ("", "ARRAY[", "1", "]"),
+        ("", "ARRAY[", "1 +", "]"),
+        ("", "CAST(", "1 +", " AS INT)"),
+        ("", "SUBSTRING(", "1 +", ")"),
+        ("", "NOT (", "1 +", ")"),
+        ("", "x IN ((SELECT ", "1 +", "))"),
+        ("", "EXISTS (SELECT ", "1 +", ")"),
+        ("", "EXTRACT(YEAR FROM ", "1 +", ")"),
+        ("", "coalesce(1, ", "1 +", ")"),
+        ("", "STRUCT(", "1 +", ")"),
+        ("", "MAP {'a': ", "1 +", "}"),
+        ("", "INTERVAL ", "1 +", ""),
+        ("", "(1, ", "1 +", ")"),
+        ("", "CASE ", "1 +", ""),
+        ("* FROM ", "((SELECT * FROM ", "t +", "))"),
+        ("* FROM t JOIN ", "(t JOIN ", "t +", ")"),
+        ("", "x -> ", "1 +", ""),
+        ("", "f(x => ", "1 +", ")"),
+        ("x", " FROM (SELECT x WHERE a OR a OR a OR a", "", ")"),
+    ] {
+        for count in [10, 20, 40, 49, 60, 190, 5_000] {
+            let (links, closes) = (link.repeat(count), close.repeat(count));
+            let sql = format!("CREATE VIEW v AS SELECT {start}{links}{middle}{closes}");
+            match parse(&sql) {
+                // To copy a tree takes the most stack.
+                Ok(parsed) => assert_eq!(parsed.clone(), parsed),
+                Err(error) => assert!(error.location().is_some(), "{link}"),
+            }
+        }
+    }
 }

@@ -2,15 +2,12 @@
 //!
 //! sqlparser prints its syntax trees well but for one thing: it leaves two
 //! quotes in a row, and a quote after a backslash, as they are, taking them
-//! for escaped. String literals are escaped here before it prints them; our own
-//! names and strings are printed here altogether.
+//! for escaped ([`misprinted`]). The parser keeps such strings out of its trees;
+//! our own names and strings are printed here altogether.
 
 use std::fmt::{self, Display, Formatter, Write};
-use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, Value, ValueWithSpan, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query};
 
 /// A name, quoted as it was.
 pub fn ident(f: &mut Formatter<'_>, ident: &Ident) -> fmt::Result {
@@ -51,6 +48,11 @@ fn quoted(f: &mut Formatter<'_>, text: &str, quote: char) -> fmt::Result {
     f.write_char(quote)
 }
 
+/// Whether sqlparser would print this text wrongly between single quotes.
+pub fn misprinted(text: &str) -> bool {
+    text.contains("''") || text.contains("\\'")
+}
+
 /// Whether it is a word without quotes for the dialect that we parse.
 fn is_bare(word: &str) -> bool {
     let starts = |c: char| c.is_alphabetic() || matches!(c, '_' | '#' | '@');
@@ -66,39 +68,18 @@ pub fn is_plain_word(word: &str) -> bool {
 
 /// A query; over several lines for `{:#}`.
 pub fn query(f: &mut Formatter<'_>, query: &Query) -> fmt::Result {
-    let mut copy = query.clone();
-    escape(&mut copy);
-    let plain = copy.to_string();
+    let plain = query.to_string();
     // The indentation of `{:#}` would get into strings that hold line breaks.
-    if f.alternate() && !plain.contains('\n') { write!(f, "{copy:#}") } else { f.write_str(&plain) }
+    if f.alternate() && !plain.contains('\n') {
+        write!(f, "{query:#}")
+    } else {
+        f.write_str(&plain)
+    }
 }
 
 /// An expression, always on one line.
 pub fn expr(f: &mut Formatter<'_>, expr: &Expr) -> fmt::Result {
-    let mut copy = expr.clone();
-    escape(&mut copy);
-    f.write_str(&copy.to_string())
-}
-
-fn escape(node: &mut impl VisitMut) {
-    let _: ControlFlow<()> = node.visit(&mut Escape);
-}
-
-/// Doubles the quotes in string literals: sqlparser leaves doubled ones alone.
-struct Escape;
-
-impl VisitorMut for Escape {
-    type Break = ();
-
-    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
-        if let Value::SingleQuotedString(text) | Value::NationalStringLiteral(text) =
-            &mut value.value
-            && text.contains('\'')
-        {
-            *text = text.replace('\'', "''");
-        }
-        ControlFlow::Continue(())
-    }
+    write!(f, "{expr}")
 }
 
 /// `(a, b)`; an element a line for `{:#}`.
