@@ -9,6 +9,7 @@ mod create;
 mod drop;
 mod insert;
 mod source;
+mod system;
 #[cfg(test)]
 mod tests;
 

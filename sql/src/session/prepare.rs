@@ -67,7 +67,7 @@ fn cast_to(values: Vec<ScalarValue>, schema: &SchemaRef) -> Result<Vec<ScalarVal
         if *field.data_type() == DataType::Null || value.data_type() == *field.data_type() {
             return Ok(value);
         }
-        value.cast_to(field.data_type()).map_err(|error| {
+        let cast = value.cast_to(field.data_type()).map_err(|error| {
             Error::types(format!(
                 "parameter {} is a {}, which can't be a {}: {}",
                 field.name(),
@@ -75,9 +75,17 @@ fn cast_to(values: Vec<ScalarValue>, schema: &SchemaRef) -> Result<Vec<ScalarVal
                 field.data_type(),
                 error.strip_backtrace()
             ))
-        })
+        })?;
+        Ok(if is_rounded(&value, &cast) { value } else { cast })
     });
     each.collect()
+}
+
+/// A number that would lose its fraction stays what it is, and the plan coerces as it
+/// does for a literal: `id = 1.5` must not find 1.
+fn is_rounded(value: &ScalarValue, cast: &ScalarValue) -> bool {
+    let numbers = value.data_type().is_numeric() && cast.data_type().is_numeric();
+    numbers && cast.cast_to(&value.data_type()).is_ok_and(|back| back != *value)
 }
 
 /// The plan whose parameters can be bound; `None` for statements without any.
