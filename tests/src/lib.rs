@@ -1,1 +1,3 @@
-//! x
+//! What the test binaries share.
+
+pub mod flight;
