@@ -17,8 +17,8 @@ use futures::TryStreamExt;
 use tidemill_engine::config::EngineConfig;
 use tidemill_engine::source::kafka::producer::Producer;
 use tidemill_flight_server::ServeOptions;
-use tidemill_flight_server::client::{Answer, Client, Target};
-use tidemill_sql::{Access, Database};
+use tidemill_flight_server::client::{Client, Target};
+use tidemill_sql::{Access, Answer, Database};
 
 use crate::Result;
 use crate::events::{self, PARTITIONS, TOPIC};
@@ -43,7 +43,8 @@ pub async fn run(rate: u64, seconds: u64) -> Result<Report> {
     database.session().execute(&events::source(&kafka.bootstrap)).await?;
     database.session().execute(VIEW).await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let target: Target = format!("grpc://{}", listener.local_addr()?).parse()?;
+    let url = format!("grpc://{}", listener.local_addr()?);
+    let target = Target { url, ..Target::default() };
     let served = Arc::clone(&database);
     let server = tokio::spawn(tidemill_flight_server::serve(
         listener,

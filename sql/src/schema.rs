@@ -8,12 +8,14 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::common::DFSchema;
+use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlanBuilder, cast, col};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlanBuilder, cast, col, lit};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType as SqlType, Expr as SqlExpr, ExprWithAlias, Ident, Value,
 };
+use datafusion::sql::unparser::Unparser;
 use tidemill_engine::source::METADATA_KEY;
 
 use crate::error::{Error, Location, Result};
@@ -246,6 +248,25 @@ pub fn table_schema(state: &SessionState, columns: &Columns) -> Result<SchemaRef
     let fields = columns.columns.iter().map(field).collect::<Result<Vec<_>>>()?;
     check_key(columns)?;
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Columns that declare `schema`, for a source whose columns were found out.
+pub fn columns_of(schema: &Schema) -> Result<Vec<ColumnDef>> {
+    let unparser = Unparser::default();
+    let one = |field: &Arc<Field>| {
+        let sql = unparser.expr_to_sql(&cast(lit(ScalarValue::Null), field.data_type().clone()))?;
+        let SqlExpr::Cast { data_type, .. } = sql else {
+            return Err(Error::types(format!(
+                "column \"{}\" is a {}, which has no name in SQL",
+                field.name(),
+                field.data_type()
+            ))
+            .with_hint("declare the columns"));
+        };
+        let kind = ColumnKind::Physical { data_type, not_null: false };
+        Ok(ColumnDef { name: Ident::with_quote('"', field.name()), kind, comment: None })
+    };
+    schema.fields().iter().map(one).collect()
 }
 
 /// A schema without what only the engine needs to know about its fields.

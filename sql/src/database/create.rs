@@ -39,10 +39,11 @@ impl Database {
     pub(crate) async fn create_source(self: &Arc<Self>, create: &CreateSource) -> Result<Done> {
         let _changing = self.changing.lock().await;
         let name = simple_name(&create.name)?;
-        let mut bare = create.clone();
+        let mut bare = self.with_columns(create).await?;
         (bare.or_replace, bare.if_not_exists) = (false, false);
-        let entry = self.entry(&name, EntryKind::Source, &Statement::CreateSource(bare), &[]);
-        let object = self.bind_source(create, &entry).await?;
+        let statement = Statement::CreateSource(bare.clone());
+        let entry = self.entry(&name, EntryKind::Source, &statement, &[]);
+        let object = self.bind_source(&bare, &entry).await?;
         let flags = (create.or_replace, create.if_not_exists);
         if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Source).await? {
             return Ok(skipped("CREATE SOURCE", ObjectKind::Source, &name));

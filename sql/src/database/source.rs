@@ -5,21 +5,45 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use tidemill_engine::catalog::Entry;
-use tidemill_engine::decode::{Format, TimestampUnit};
+use tidemill_engine::decode::Format;
+use tidemill_engine::source::files::FilesSource;
+use tidemill_engine::source::generator::GeneratorSource;
 use tidemill_engine::source::kafka::KafkaSource;
 use tidemill_engine::source::memory::MemorySource;
 use tidemill_engine::source::table::SourceTable;
 use tidemill_engine::source::{DeclaredSource, OnError, Source};
+use tidemill_engine::storage::Warehouse;
 
 use super::Database;
 use super::create::name_place;
 use crate::error::{Error, Result};
 use crate::objects::Object;
 use crate::options::{self, Checked};
-use crate::schema::{declared_view, source_schema};
+use crate::schema::{columns_of, declared_view, source_schema};
+use crate::session::Access;
 use crate::statement::{CreateSource, ObjectKind};
 
 impl Database {
+    /// The declaration with the columns that its files have, if it names none:
+    /// what is read must not change when the files do.
+    pub(super) async fn with_columns(&self, create: &CreateSource) -> Result<CreateSource> {
+        let mut create = create.clone();
+        let is_files = create.options.get("connector").is_some_and(|o| o.value.text() == "files");
+        if !is_files || !create.columns.columns.is_empty() {
+            return Ok(create);
+        }
+        let place = name_place(&create.name);
+        if self.access == Access::Offline {
+            return Err(Error::refused("the columns are not known without reading the files")
+                .at(place)
+                .with_hint("declare the columns to have queries over the source checked"));
+        }
+        let options = texts(&options::check(ObjectKind::Source, &create.options)?);
+        let inferred = FilesSource::infer_schema(&options).await?;
+        create.columns.columns = columns_of(&inferred).map_err(|error| error.or_at(place))?;
+        Ok(create)
+    }
+
     pub(super) async fn bind_source(&self, create: &CreateSource, entry: &Entry) -> Result<Object> {
         let place = name_place(&create.name);
         let checked = options::check(ObjectKind::Source, &create.options)?;
@@ -51,14 +75,26 @@ impl Database {
         let options = texts(checked);
         let engine = &self.engine;
         Ok(match connector {
-            "kafka" => Arc::new(KafkaSource::new(name, schema, format(checked), &options)?),
+            "kafka" => {
+                Arc::new(KafkaSource::new(name, schema, Format::from_options(&options)?, &options)?)
+            }
             "memory" => Arc::new(MemorySource::new(
                 name,
                 schema,
-                format(checked),
+                Format::from_options(&options)?,
                 engine.memory().clone(),
                 &options,
             )?),
+            "generator" => {
+                let declared = Some(schema).filter(|schema| !schema.fields().is_empty());
+                let (since, clock) = (entry.created_at_us, engine.clock().clone());
+                Arc::new(GeneratorSource::new(name, declared, &options, since, clock)?)
+            }
+            "files" => {
+                let log = (self.access != Access::Offline)
+                    .then(|| (Arc::clone(engine.warehouse().store()), files_folder(entry)));
+                Arc::new(FilesSource::new(name, schema, &options, log)?)
+            }
             other => {
                 return Err(Error::refused(format!("a source with connector '{other}'"))
                     .at(checked.entry("connector").and_then(|entry| entry.value_location()))
@@ -75,17 +111,9 @@ fn texts(checked: &Checked) -> BTreeMap<String, String> {
     checked.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn format(checked: &Checked) -> Format {
-    if checked.string("format") == Some("raw") {
-        return Format::Raw;
-    }
-    let timestamp_unit = match checked.string("json.timestamp_unit") {
-        Some("s") => TimestampUnit::Second,
-        Some("us") => TimestampUnit::Microsecond,
-        Some("ns") => TimestampUnit::Nanosecond,
-        _ => TimestampUnit::Millisecond,
-    };
-    Format::Json { timestamp_unit }
+/// Where a files source keeps the log of what it has found.
+fn files_folder(entry: &Entry) -> object_store::path::Path {
+    Warehouse::internal(&["sources", &entry.id.to_string(), "files"])
 }
 
 fn on_error(checked: &Checked) -> OnError {

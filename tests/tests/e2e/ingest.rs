@@ -8,7 +8,7 @@ use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use tempfile::TempDir;
 use tidemill_engine::config::EngineConfig;
-use tidemill_flight_server::client::{self, Client};
+use tidemill_flight_server::client::{Client, Target};
 use tidemill_sql::{Access, Answer, Database};
 
 use crate::events::{self, Sums};
@@ -85,9 +85,9 @@ async fn over_flight(database: &Arc<Database>) -> Sums {
             let _ = stopped.await;
         },
     ));
-    let target: client::Target = format!("grpc://{address}").parse().unwrap();
+    let target = Target { url: format!("grpc://{address}"), ..Target::default() };
     let client = Client::connect(&target).await.unwrap();
-    let client::Answer::Rows(rows) = client.execute(FIGURES).await.unwrap() else {
+    let Answer::Rows(rows) = client.execute(FIGURES).await.unwrap() else {
         panic!("a SELECT answers rows");
     };
     let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
