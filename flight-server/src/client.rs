@@ -26,7 +26,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
-use tidemill_sql::Answer;
+pub use tidemill_sql::Answer;
 use tidemill_sql::session::Relation;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;

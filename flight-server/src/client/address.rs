@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
@@ -32,6 +33,17 @@ pub(super) struct Address {
     tls: bool,
     pub user: Option<String>,
     pub password: Option<String>,
+}
+
+impl FromStr for Target {
+    type Err = Error;
+
+    /// Takes an address as [`Target::url`] describes it.
+    fn from_str(url: &str) -> Result<Self> {
+        let target = Self { url: url.to_owned(), ..Self::default() };
+        Address::parse(&target)?;
+        Ok(target)
+    }
 }
 
 impl Address {
@@ -170,8 +182,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_without_showing_the_password() {
+        assert_eq!("h:7".parse::<Target>().unwrap().url, "h:7");
         for url in ["postgres://ann:secret@h:7", "grpc://", "grpc://ann:secret@h:seven", ""] {
-            let error = parse(url).err().unwrap().to_string();
+            let error = url.parse::<Target>().err().unwrap().to_string();
             assert!(error.contains("grpc://HOST:PORT"), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
