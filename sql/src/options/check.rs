@@ -12,9 +12,10 @@ use crate::statement::ObjectKind;
 /// Options that were found right, with the defaults filled in.
 #[derive(Debug, Clone, Default)]
 pub struct Checked {
-    /// By their proper names.
+    /// What was written, by its proper name.
     given: BTreeMap<String, OptionEntry>,
-    defaults: BTreeMap<&'static str, &'static str>,
+    /// Values in one form each, defaults included.
+    values: BTreeMap<String, String>,
 }
 
 /// Holds options against what an object of this kind may have.
@@ -24,9 +25,10 @@ pub struct Checked {
 /// values of the wrong type; options that contradict each other.
 pub fn check(kind: ObjectKind, options: &Options) -> Result<Checked> {
     let connector = connector(kind, options)?;
-    let mut checked = Checked { given: BTreeMap::new(), defaults: BTreeMap::new() };
+    let mut checked = Checked::default();
     for entry in options.iter() {
-        let name = proper_name(kind, connector, entry)?;
+        let (name, value) = understand(kind, connector, entry)?;
+        checked.values.insert(name.clone(), value);
         if checked.given.insert(name.clone(), entry.clone()).is_some() {
             return Err(Error::option(format!("option \"{name}\" is given twice"))
                 .at(entry.name_location()));
@@ -34,7 +36,7 @@ pub fn check(kind: ObjectKind, options: &Options) -> Result<Checked> {
     }
     for spec in known(kind, connector) {
         if let Some(default) = spec.default {
-            checked.defaults.insert(spec.name, default);
+            checked.values.entry(spec.name.to_owned()).or_insert_with(|| default.to_owned());
         }
         if spec.required && !checked.is_set(spec.name) {
             return Err(missing(kind, connector, spec));
@@ -84,16 +86,19 @@ fn other_kind(kind: ObjectKind, connector: &str) -> Option<ObjectKind> {
         .find(|other| *other != kind && connectors(*other).contains(&connector))
 }
 
-/// The name that the tables know, after the value was found right.
-fn proper_name(kind: ObjectKind, connector: Option<&str>, entry: &OptionEntry) -> Result<String> {
+/// The name that the tables know, and the value in the one form that getters read.
+fn understand(
+    kind: ObjectKind,
+    connector: Option<&str>,
+    entry: &OptionEntry,
+) -> Result<(String, String)> {
     let name = entry.name.as_str();
     if let Some(spec) = known(kind, connector).find(|spec| spec.is_named(name)) {
-        check_value(spec, entry)?;
-        return Ok(spec.name.to_owned());
+        return Ok((spec.name.to_owned(), canonical(spec, entry)?));
     }
     let passes = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
     if prefixes(kind, connector).iter().any(|spec| passes(spec.prefix)) {
-        return Ok(name.to_owned());
+        return Ok((name.to_owned(), entry.value.text().to_owned()));
     }
     Err(unknown(kind, connector, entry))
 }
@@ -147,38 +152,53 @@ fn choices(names: &[&str]) -> String {
     }
 }
 
-pub(super) fn check_value(spec: &OptionSpec, entry: &OptionEntry) -> Result<()> {
+/// The value in one form: booleans in small letters, times in milliseconds since 1970,
+/// offsets as Flink writes them, everything else as it was written.
+pub(super) fn canonical(spec: &OptionSpec, entry: &OptionEntry) -> Result<String> {
     let text = entry.value.text();
-    let (right, wanted) = match spec.ty {
-        OptionType::String => (!text.is_empty(), "any text that is not empty".to_owned()),
-        OptionType::Boolean => (as_bool(text).is_some(), "true or false".to_owned()),
-        OptionType::Integer { min } => (
-            text.parse::<u64>().is_ok_and(|number| number >= min),
-            format!("a whole number from {min} on"),
-        ),
-        OptionType::Duration => (
-            parse_duration(text).is_some(),
-            "a duration such as '500ms', '1 second' or '30 days'".to_owned(),
-        ),
-        OptionType::Bytes => {
-            (parse_bytes(text).is_some(), "a size such as '512 MiB', or bytes".to_owned())
+    let written = || text.to_owned();
+    let value = match spec.ty {
+        OptionType::String => Some(written()).filter(|text| !text.is_empty()),
+        OptionType::Boolean => as_bool(text).map(|value| value.to_string()),
+        OptionType::Integer { min } => {
+            text.parse::<u64>().ok().filter(|number| *number >= min).map(|_| written())
         }
-        OptionType::Enum(values) => (values.contains(&text), choices(values)),
-        OptionType::Timestamp => (
-            parse_timestamp(text).is_some(),
-            "a time such as '2026-01-31T12:00:00Z', or milliseconds since 1970".to_owned(),
-        ),
-        OptionType::Offsets => (
-            parse_offsets(text).is_some(),
-            "the offset of each partition, such as '0:42,1:300'".to_owned(),
-        ),
-        OptionType::Character => {
-            (as_character(text).is_some(), "a single character, or '\\t'".to_owned())
-        }
+        OptionType::Rate => as_rate(text).map(|_| written()),
+        OptionType::Duration => parse_duration(text).map(|_| written()),
+        OptionType::Bytes => parse_bytes(text).map(|_| written()),
+        OptionType::Enum(values) => Some(written()).filter(|text| values.contains(&text.as_str())),
+        OptionType::Timestamp => parse_timestamp(text).map(|millis| millis.to_string()),
+        OptionType::StartTime if text == "now" => Some(written()),
+        // A bare number could be anything.
+        OptionType::StartTime if text.parse::<i64>().is_ok() => None,
+        OptionType::StartTime => parse_timestamp(text).map(|_| written()),
+        OptionType::Offsets => parse_offsets(text).map(|offsets| long_form(&offsets)),
+        OptionType::Character => as_character(text).map(|_| written()),
     };
-    if right {
-        return Ok(());
+    value.ok_or_else(|| wrong_value(spec, entry))
+}
+
+/// What a value of this type can be, for a hint.
+fn wanted(ty: OptionType) -> String {
+    match ty {
+        OptionType::String => "any text that is not empty".to_owned(),
+        OptionType::Boolean => "true or false".to_owned(),
+        OptionType::Integer { min } => format!("a whole number from {min} on"),
+        OptionType::Rate => "0, or a number from 0.001 to 1000000000".to_owned(),
+        OptionType::Duration => "a duration such as '500ms', '1 second' or '30 days'".to_owned(),
+        OptionType::Bytes => "a size such as '512 MiB', or bytes".to_owned(),
+        OptionType::Enum(values) => choices(values),
+        OptionType::Timestamp => {
+            "a time such as '2026-01-31T12:00:00Z', or milliseconds since 1970".to_owned()
+        }
+        OptionType::StartTime => "a time such as '2026-01-31T12:00:00Z', or 'now'".to_owned(),
+        OptionType::Offsets => "the offset of each partition, such as '0:42,1:300'".to_owned(),
+        OptionType::Character => "a single ASCII character, or '\\t'".to_owned(),
     }
+}
+
+fn wrong_value(spec: &OptionSpec, entry: &OptionEntry) -> Error {
+    let (text, wanted) = (entry.value.text(), wanted(spec.ty));
     let value =
         if super::is_secret(&entry.name) { "'***'".to_owned() } else { entry.value.to_string() };
     let error = Error::option(format!("option \"{}\" can't be {value}", entry.name));
@@ -187,10 +207,15 @@ pub(super) fn check_value(spec: &OptionSpec, entry: &OptionEntry) -> Result<()> 
         OptionType::Enum(values) => nearest(text, values.iter().copied()),
         _ => None,
     };
-    Err(error.with_hint(match near {
+    error.with_hint(match near {
         Some(near) => format!("did you mean '{near}'? It can be {wanted}"),
         None => format!("it can be {wanted}"),
-    }))
+    })
+}
+
+/// Rows a second; 0 is as fast as it goes.
+fn as_rate(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|rate| *rate == 0.0 || (0.001..=1e9).contains(rate))
 }
 
 fn as_bool(text: &str) -> Option<bool> {
@@ -205,7 +230,7 @@ fn as_character(text: &str) -> Option<char> {
     let mut chars = text.chars();
     match (text, chars.next(), chars.next()) {
         ("\\t", ..) => Some('\t'),
-        (_, Some(only), None) => Some(only),
+        (_, Some(only), None) if only.is_ascii() && !"\"\r\n".contains(only) => Some(only),
         _ => None,
     }
 }
@@ -223,8 +248,7 @@ impl Checked {
 
     /// The value as text: given, or the default.
     pub fn string(&self, name: &str) -> Option<&str> {
-        let given = self.given.get(name).map(|entry| entry.value.text());
-        given.or_else(|| self.defaults.get(name).copied())
+        self.values.get(name).map(String::as_str)
     }
 
     /// The value of an option that is required, and so is there.
@@ -265,37 +289,21 @@ impl Checked {
         self.string(name).and_then(as_character)
     }
 
-    /// Every option that was given or has a default, by its proper name.
+    /// Every option that was given or has a default, by its proper name: as the engine's
+    /// connectors take them. Times are in milliseconds since 1970, offsets read
+    /// `partition:0,offset:42;partition:1,offset:300`, everything else is as written.
     pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
-        let given = self.given.iter().map(|(name, entry)| (name.as_str(), entry.value.text()));
-        let left = self.defaults.iter().map(|(name, value)| (*name, *value));
-        left.filter(|(name, _)| !self.is_set(name)).chain(given)
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// As [`Self::all`], to be handed over.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        self.values.clone()
     }
 
     /// Options of a family, without the prefix: `prefixed("properties.")`.
     pub fn prefixed<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.given.iter().filter_map(move |(name, entry)| {
-            name.strip_prefix(prefix).map(|rest| (rest, entry.value.text()))
-        })
-    }
-
-    /// All options by their proper names, defaults included, as the engine's connectors
-    /// take them: times in milliseconds since 1970, offsets as
-    /// `partition:0,offset:42;partition:1,offset:300`, everything else as written.
-    pub fn texts(&self) -> BTreeMap<String, String> {
-        let given = self.given.iter().map(|(name, entry)| (name.as_str(), entry.value.text()));
-        let defaults = self.defaults.iter().map(|(name, value)| (*name, *value));
-        let canonical = |name: &str, text: &str| match name {
-            "scan.startup.timestamp" | "scan.start.timestamp" => {
-                self.timestamp(name).map(|millis| millis.to_string())
-            }
-            "scan.startup.offsets" => self.offsets(name).map(|offsets| long_form(&offsets)),
-            _ => Some(text.to_owned()),
-        };
-        defaults
-            .chain(given)
-            .filter_map(|(name, text)| Some((name.to_owned(), canonical(name, text)?)))
-            .collect()
+        self.all().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
     }
 
     /// Options that only make sense together.
@@ -308,9 +316,9 @@ impl Checked {
         ] {
             self.agrees(name, switch, value)?;
         }
-        self.needs_format("json.timestamp_unit", "json")?;
-        self.needs_format("csv.header", "csv")?;
-        self.needs_format("csv.delimiter", "csv")
+        self.needs_format("json.timestamp_unit", &["json", "csv"])?;
+        self.needs_format("csv.header", &["csv"])?;
+        self.needs_format("csv.delimiter", &["csv"])
     }
 
     /// `name` counts only where `switch = value`; startup modes need it there.
@@ -334,9 +342,9 @@ impl Checked {
     }
 
     /// An option of one format is a mistake beside another.
-    fn needs_format(&self, name: &str, format: &str) -> Result<()> {
+    fn needs_format(&self, name: &str, formats: &[&str]) -> Result<()> {
         match (self.given.get(name), self.string("format")) {
-            (Some(entry), Some(other)) if other != format => {
+            (Some(entry), Some(other)) if !formats.contains(&other) => {
                 let message = format!("option \"{name}\" has no effect with format = '{other}'");
                 Err(Error::option(message).at(entry.name_location()).with_hint("leave it out"))
             }

@@ -1,6 +1,8 @@
 //! The options that there are: by kind of object and connector, with type,
 //! default and what they mean. Documentation and completion read these tables.
 
+use tidemill_engine::source::generator::TEMPLATES;
+
 use crate::statement::ObjectKind;
 
 /// One option.
@@ -26,6 +28,8 @@ pub enum OptionType {
     Integer {
         min: u64,
     },
+    /// Rows a second: a number, 0 for as fast as it goes.
+    Rate,
     /// `500ms`, `1 second`, `30 days`.
     Duration,
     /// `512 MiB`, or bytes.
@@ -34,9 +38,11 @@ pub enum OptionType {
     Enum(&'static [&'static str]),
     /// ISO-8601, or milliseconds since 1970.
     Timestamp,
+    /// ISO-8601, or `now`.
+    StartTime,
     /// `0:42,1:300`: partition and offset.
     Offsets,
-    /// One character; `\t` is a tab.
+    /// One ASCII character; `\t` is a tab.
     Character,
 }
 
@@ -71,7 +77,9 @@ impl OptionSpec {
     }
 }
 
-use OptionType::{Boolean, Bytes, Character, Duration, Enum, Integer, Offsets, String, Timestamp};
+use OptionType::{
+    Boolean, Bytes, Character, Duration, Enum, Integer, Offsets, Rate, StartTime, String, Timestamp,
+};
 
 /// Every source.
 const SOURCE: &[OptionSpec] = &[
@@ -94,7 +102,7 @@ const KAFKA: &[OptionSpec] = &[
 ];
 
 const KAFKA_SOURCE: &[OptionSpec] = &[
-    option("format", Enum(&["json", "raw"]), "how payloads are encoded").default("json"),
+    option("format", Enum(&["json", "csv", "raw"]), "how payloads are encoded").default("json"),
     option(
         "scan.startup.mode",
         Enum(&["earliest", "latest", "timestamp", "offsets"]),
@@ -123,31 +131,55 @@ const JSON: &[OptionSpec] = &[option(
 )
 .default("ms")];
 
-const CSV: &[OptionSpec] = &[
-    option("csv.header", Boolean, "whether the first line names the columns").default("true"),
-    option("csv.delimiter", Character, "what separates fields").default(","),
-];
+const CSV: &[OptionSpec] = &[option(
+    "csv.delimiter",
+    Character,
+    "what separates fields; a comma if not given, a tab for files that end in .tsv",
+)];
+
+const CSV_FILES: &[OptionSpec] =
+    &[option("csv.header", Boolean, "whether a file's first line names the columns")
+        .default("true")];
 
 const FILES: &[OptionSpec] = &[
     option("path", String, "a file, folder or glob; local or a URL").required(),
     option(
         "format",
-        Enum(&["json", "csv", "parquet"]),
+        Enum(&["json", "csv", "parquet", "raw"]),
         "how the files are encoded; told from their names if not given",
     ),
     option("watch", Boolean, "whether files that appear later are read too").default("false"),
 ];
 
 const GENERATOR: &[OptionSpec] = &[
-    option("template", String, "what it makes"),
-    option("rows_per_second", Integer { min: 1 }, "rate; as fast as they are read if not given"),
-    option("number_of_rows", Integer { min: 0 }, "ends after this many rows; endless if not given"),
-    option("seed", Integer { min: 0 }, "the same seed makes the same rows").default("0"),
+    option(
+        "template",
+        Enum(&TEMPLATES),
+        "what it makes; after names and types of the declared columns if not given",
+    ),
+    option(
+        "rows_per_second",
+        Rate,
+        "how fast rows appear; 1000 if not given, or all at once where number_of_rows is given",
+    ),
+    option(
+        "number_of_rows",
+        Integer { min: 0 },
+        "ends after this many rows; endless if not given, for products 1000 and users 10000",
+    ),
+    option("seed", Integer { min: 0 }, "another seed, other rows").default("0"),
+    option(
+        "start_time",
+        StartTime,
+        "event time of the first row, 'now' for when the source was created; 2025-01-01 if not given",
+    ),
 ];
 
 const MEMORY: &[OptionSpec] = &[
+    option("scan.startup.mode", Enum(&["earliest", "latest"]), "where a new query starts to read")
+        .default("earliest"),
     option("topic", String, "the topic; the source's name if not given"),
-    option("format", Enum(&["json", "raw"]), "how payloads are encoded").default("json"),
+    option("format", Enum(&["json", "csv", "raw"]), "how payloads are encoded").default("json"),
 ];
 
 const DELTA: &[OptionSpec] =
@@ -217,13 +249,13 @@ pub fn known(
 
 fn tables(kind: ObjectKind, connector: Option<&str>) -> Vec<&'static [OptionSpec]> {
     match (kind, connector.unwrap_or_default()) {
-        (ObjectKind::Source, "kafka") => vec![CONNECTOR, KAFKA, KAFKA_SOURCE, JSON, SOURCE],
-        (ObjectKind::Source, "files") => vec![CONNECTOR, FILES, JSON, CSV, SOURCE],
+        (ObjectKind::Source, "kafka") => vec![CONNECTOR, KAFKA, KAFKA_SOURCE, JSON, CSV, SOURCE],
+        (ObjectKind::Source, "files") => vec![CONNECTOR, FILES, JSON, CSV, CSV_FILES, SOURCE],
         (ObjectKind::Source, "generator") => vec![CONNECTOR, GENERATOR, SOURCE],
-        (ObjectKind::Source, "memory") => vec![CONNECTOR, MEMORY, JSON, SOURCE],
+        (ObjectKind::Source, "memory") => vec![CONNECTOR, MEMORY, JSON, CSV, SOURCE],
         (ObjectKind::Source, "delta") => vec![CONNECTOR, DELTA, DELTA_SCAN, SOURCE],
         (ObjectKind::Source, _) => vec![CONNECTOR, SOURCE],
-        (ObjectKind::Table, "files") => vec![CONNECTOR, FILES, JSON, CSV],
+        (ObjectKind::Table, "files") => vec![CONNECTOR, FILES, JSON, CSV, CSV_FILES],
         (ObjectKind::Table, "delta") => vec![CONNECTOR, DELTA, DELTA_SCAN],
         (ObjectKind::Sink, "kafka") => vec![CONNECTOR, KAFKA, KAFKA_SINK, JSON, SINK],
         (ObjectKind::Sink, "blackhole") => vec![CONNECTOR, SINK],

@@ -64,7 +64,7 @@ fn unknown_names() {
        |
      2 |   zzz = 1)
        |   ^^^
-       hint: there are connector, topic, bootstrap.servers, format, scan.startup.mode, scan.startup.timestamp, scan.startup.offsets, json.timestamp_unit, on_error, max_rows_per_epoch, idle_timeout, late_rows, properties.*
+       hint: there are connector, topic, bootstrap.servers, format, scan.startup.mode, scan.startup.timestamp, scan.startup.offsets, json.timestamp_unit, csv.delimiter, on_error, max_rows_per_epoch, idle_timeout, late_rows, properties.*
     "#);
     insta::assert_snapshot!(kafka("'properties.' = 1"), @r#"
     error: unknown option "properties." for connector kafka
@@ -72,7 +72,7 @@ fn unknown_names() {
        |
      2 |   'properties.' = 1)
        |   ^^^^^^^^^^^^^
-       hint: there are connector, topic, bootstrap.servers, format, scan.startup.mode, scan.startup.timestamp, scan.startup.offsets, json.timestamp_unit, on_error, max_rows_per_epoch, idle_timeout, late_rows, properties.*
+       hint: there are connector, topic, bootstrap.servers, format, scan.startup.mode, scan.startup.timestamp, scan.startup.offsets, json.timestamp_unit, csv.delimiter, on_error, max_rows_per_epoch, idle_timeout, late_rows, properties.*
     "#);
     insta::assert_snapshot!(refusal("CREATE SOURCE s WITH (topic = 'x')"), @r#"
     error: option "connector" is missing for a source
@@ -112,7 +112,7 @@ fn unknown_names() {
        |
      1 | CREATE SOURCE s WITH (connector = 'generator', format = 'json')
        |                                                ^^^^^^
-       hint: there are connector, template, rows_per_second, number_of_rows, seed, on_error, max_rows_per_epoch, idle_timeout, late_rows
+       hint: there are connector, template, rows_per_second, number_of_rows, seed, start_time, on_error, max_rows_per_epoch, idle_timeout, late_rows
     "#);
     insta::assert_snapshot!(refusal("CREATE MATERIALIZED VIEW v WITH (triger_interval = '1s') AS SELECT 1"), @r#"
     error: unknown option "triger_interval" for a materialized view
@@ -193,6 +193,30 @@ fn wrong_values() {
      2 |   json.timestamp_unit = 'sec')
        |                         ^^^^^
        hint: it can be 's', 'ms', 'us' or 'ns'
+    "#);
+    insta::assert_snapshot!(kafka("csv.delimiter = '::'"), @r#"
+    error: option "csv.delimiter" can't be '::'
+      --> line 2, column 19
+       |
+     2 |   csv.delimiter = '::')
+       |                   ^^^^
+       hint: it can be a single ASCII character, or '\t'
+    "#);
+    insta::assert_snapshot!(refusal("CREATE SOURCE s WITH (connector = 'generator', template = 'order')"), @r#"
+    error: option "template" can't be 'order'
+      --> line 1, column 59
+       |
+     1 | CREATE SOURCE s WITH (connector = 'generator', template = 'order')
+       |                                                           ^^^^^^^
+       hint: did you mean 'orders'? It can be 'orders', 'page_views', 'users' or 'products'
+    "#);
+    insta::assert_snapshot!(refusal("CREATE SOURCE s WITH (connector = 'generator', rows_per_second = -1)"), @r#"
+    error: option "rows_per_second" can't be -1
+      --> line 1, column 66
+       |
+     1 | CREATE SOURCE s WITH (connector = 'generator', rows_per_second = -1)
+       |                                                                  ^^
+       hint: it can be 0, or a number from 0.001 to 1000000000
     "#);
     insta::assert_snapshot!(kafka("topic = ''"), @r#"
     error: option "topic" can't be ''
@@ -309,6 +333,12 @@ fn getters_of_files_and_views() {
     assert_eq!(options.bool("csv.header"), Some(true));
     assert_eq!(options.bool("watch"), Some(false));
     assert_eq!(options.character("csv.delimiter"), Some('\t'));
+    let texts =
+        source("connector = generator, template = orders, rows_per_second = 0.5, start_time = now");
+    assert_eq!(texts.unwrap().texts()["rows_per_second"], "0.5");
+    let texts = source("connector = files, path = 'x.tsv', watch = TRUE").unwrap().texts();
+    assert_eq!(texts["watch"], "true");
+    assert!(!texts.contains_key("csv.delimiter"), "the engine knows better");
     let options = checked(
         "CREATE MATERIALIZED VIEW v WITH (state_memory_limit = '1 GiB', storage.region = 'x') \
          AS SELECT 1",
@@ -331,7 +361,7 @@ fn every_table_is_right_in_itself() {
                 assert!(!spec.doc.is_empty() && !spec.doc.ends_with('.'), "{}", spec.name);
                 if let Some(default) = spec.default {
                     let entry = OptionEntry::new(spec.name, default.into());
-                    assert!(super::check::check_value(spec, &entry).is_ok(), "{}", spec.name);
+                    assert!(super::check::canonical(spec, &entry).is_ok(), "{}", spec.name);
                 }
             }
         }
