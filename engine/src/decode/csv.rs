@@ -3,7 +3,8 @@
 //! Fields belong to columns by the header's names where there is a header (a
 //! column that it does not name is NULL), else by position among the source's
 //! payload columns. An empty field is NULL, `""` is the empty string. A line with more or
-//! fewer fields than there are columns is rejected, as a cut line is.
+//! fewer fields than there are columns is rejected, as a cut line is. So are both halves
+//! of a field with a line break in it, which is not supported: a record is a line.
 //! What each type takes is as in JSON strings.
 
 use std::sync::Arc;
@@ -109,6 +110,8 @@ impl Decoder for CsvDecoder {
     }
 }
 
+const UNENDED: &str = "a quoted field does not end (line breaks in fields are not supported)";
+
 /// The fields of one line.
 struct Fields<'a> {
     line: &'a [u8],
@@ -130,7 +133,11 @@ impl<'a> Fields<'a> {
             return self.quoted(start + 1).map(Some);
         }
         let rest = self.line.get(start..).unwrap_or_default();
-        let length = rest.iter().position(|byte| *byte == self.delimiter);
+        let length = rest.iter().position(|byte| *byte == self.delimiter || *byte == b'"');
+        if length.is_some_and(|length| rest.get(length) == Some(&b'"')) {
+            // It may be the second half of a line that a quoted line break cut: not to be guessed.
+            return Err("there is a quote in a field that is not quoted".into());
+        }
         let end = start + length.unwrap_or(rest.len());
         self.next = length.map(|_| end + 1);
         let kind = if end == start { Kind::Null } else { Kind::Text };
@@ -142,8 +149,7 @@ impl<'a> Fields<'a> {
         let (mut at, mut kind) = (start, Kind::Text);
         loop {
             let rest = self.line.get(at..).unwrap_or_default();
-            at +=
-                rest.iter().position(|byte| *byte == b'"').ok_or("a quoted field does not end")?;
+            at += rest.iter().position(|byte| *byte == b'"').ok_or(UNENDED)?;
             if self.line.get(at + 1) != Some(&b'"') {
                 break;
             }
@@ -219,7 +225,8 @@ mod tests {
 
     #[test]
     fn bad_lines_are_rejected_and_named() {
-        let lines = ["1,a", "2,a,b,c", "3,\"a,b", "4,\"a\"b,c", "x,a,b", ",a,b", "5,a,b"];
+        let lines =
+            ["1,a", "2,a,b,c", "3,\"a,b", "4,\"a\"b,c", "4,a\"b,c", "x,a,b", ",a,b", "5,a,b"];
         let (chunk, rejected) = decode(None, &lines);
         assert_eq!(chunk.batch.num_rows(), 1);
         let errors: Vec<&str> = rejected.iter().map(|record| record.error.as_str()).collect();
@@ -228,11 +235,12 @@ mod tests {
             "has 4 fields where 3 are",
             "does not end",
             "behind a quoted field",
+            "a quote in a field",
             "column \"id\": \"x\" is not a valid BIGINT",
             "column \"id\" is NOT NULL",
         ]) {
             assert!(error.contains(wanted), "{error}");
         }
-        assert_eq!(errors.len(), 6);
+        assert_eq!(errors.len(), 7);
     }
 }

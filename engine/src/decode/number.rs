@@ -10,9 +10,9 @@ use std::str::FromStr;
 
 use arrow::array::ArrowNativeTypeOp;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
-    DecimalType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 
 use crate::decode::value::{
@@ -59,7 +59,7 @@ pub(crate) fn decimal_column(label: Label) -> Result<Box<dyn Column>> {
 }
 
 /// The digits of a number, quoted or not.
-pub(crate) fn digits<'a>(text: &'a str, span: Span) -> Result<&'a str, Fault> {
+pub(crate) fn digits(text: &str, span: Span) -> Result<&str, Fault> {
     match span.kind {
         Kind::Number | Kind::Text => Ok(span.of(text)),
         _ => Err(NOT_A),
@@ -118,10 +118,7 @@ fn decimal<T: DecimalType>(
     span: Span,
     precision: u8,
     scale: i8,
-) -> Result<T::Native, Fault>
-where
-    T: ArrowPrimitiveType,
-{
+) -> Result<T::Native, Fault> {
     let digits = digits(text, span)?;
     let value = match short_decimal(digits.as_bytes(), scale) {
         Some((negative, value)) => {
