@@ -24,6 +24,7 @@ mod text;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -40,6 +41,8 @@ use crate::source::files::log::{FileEntry, FileLog, Segment};
 use crate::source::{Reader, Source};
 
 const PARTITION: PartitionId = 0;
+/// Object stores are asked for new files no more often than this.
+const BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
 /// Footers read at a time.
 const CONCURRENT_FOOTERS: usize = 16;
 
@@ -102,6 +105,8 @@ struct Discovery {
     log: FileLog,
     /// Whether the files were listed at least once, now or before a restart.
     listed: bool,
+    /// When they were listed last.
+    looked: Option<Instant>,
     /// New files that were there at the last look, with size and time: they may still be growing.
     growing: HashMap<Path, (u64, i64)>,
 }
@@ -131,8 +136,12 @@ impl FilesSource {
             FileFormat::Text(format) => drop(decoder(format, &schema, &all)?),
             FileFormat::Parquet => drop(crate::decode::Layout::new(&schema, &all)?),
         }
-        let discovery =
-            Discovery { log: FileLog::new(log), listed: false, growing: HashMap::new() };
+        let discovery = Discovery {
+            log: FileLog::new(log),
+            listed: false,
+            looked: None,
+            growing: HashMap::new(),
+        };
         Ok(Self {
             shared: Arc::new(Shared {
                 name: name.to_string(),
@@ -190,9 +199,11 @@ impl Shared {
         let discovery = &mut *discovery;
         discovery.log.load().await?;
         discovery.listed |= !discovery.log.is_empty();
-        if discovery.listed && !self.watch {
+        let recent = discovery.looked.is_some_and(|looked| looked.elapsed() < BETWEEN_LISTINGS);
+        if discovery.listed && (!self.watch || recent && !self.place.is_local()) {
             return Ok(discovery.log.end());
         }
+        discovery.looked = Some(Instant::now());
         let files = self.place.list().await?;
         if files.is_empty() && !self.watch {
             return Err(self.fault(format!("{} matches no file", self.place.shown())));
@@ -262,7 +273,10 @@ impl Shared {
     }
 
     async fn ensure_listed(&self) -> Result<()> {
-        let listed = self.discovery.lock().await.listed;
+        let mut discovery = self.discovery.lock().await;
+        discovery.log.load().await?;
+        let listed = discovery.listed || !discovery.log.is_empty();
+        drop(discovery);
         if listed { Ok(()) } else { self.discover().await.map(drop) }
     }
 

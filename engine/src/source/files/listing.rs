@@ -64,6 +64,11 @@ impl Place {
         Ok(Self { store, prefix, base: shown.trim_end_matches('/').to_string(), pattern })
     }
 
+    /// Whether listing costs next to nothing.
+    pub fn is_local(&self) -> bool {
+        !self.base.contains("://")
+    }
+
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }

@@ -148,8 +148,14 @@ impl FileLog {
             let json =
                 serde_json::to_vec(&entries).map_err(|error| Error::internal(error.to_string()))?;
             let path = prefix.clone().join(format!("{number:020}.json"));
-            store.put_opts(&path, json.into(), PutMode::Create.into()).await?;
-            self.newest = number;
+            match store.put_opts(&path, json.into(), PutMode::Create.into()).await {
+                Ok(_) => self.newest = number,
+                Err(error) => {
+                    // Somebody else appended, or we did and did not hear of it: look again.
+                    *self = Self::new(self.durable.take());
+                    return Err(error.into());
+                }
+            }
         }
         for entry in entries {
             self.push(entry);
@@ -194,8 +200,10 @@ mod tests {
 
         // Somebody else appended: nothing is overwritten.
         again.append(vec![file("d", 1)]).await.unwrap();
-        assert!(log.append(vec![file("e", 1)]).await.is_err());
-        assert_eq!(log.end(), 22);
+        let error = log.append(vec![file("e", 1)]).await.unwrap_err();
+        assert!(error.retryable());
+        log.load().await.unwrap();
+        assert_eq!(log.entries, again.entries);
 
         store.put(&Path::from("log/00000000000000000004.json"), "[".into()).await.unwrap();
         let mut broken = FileLog::new(durable);

@@ -139,11 +139,12 @@ async fn csv_with_headers_in_different_order() {
 async fn a_line_break_within_quotes_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.csv");
-    std::fs::write(&path, "id,name\n1,\"a\nb\"\n2,c\n").unwrap();
+    std::fs::write(&path, "name,id\n\"a\nb\",1\nc,2\n").unwrap();
     let source = source(&path, &[]);
     let available = source.available().await.unwrap();
     let rows = source.open(vec![0]).unwrap().read(&available).await.unwrap();
     assert_eq!(ids(&rows), [2]);
+    assert_eq!(rows.rejected.len(), 2);
     assert!(rows.rejected[0].error.contains("does not end"), "{}", rows.rejected[0].error);
 }
 
@@ -248,6 +249,31 @@ async fn parquet_counts_rows() {
     assert!(rows.chunks[0].origin.payloads.is_none());
     let clamped = source.clamp(&Offsets::from([(0, 10)]), &range(0, 300), 100).await.unwrap();
     assert_eq!(clamped, range(10, 110));
+}
+
+#[tokio::test]
+async fn parquet_rows_are_counted_without_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    write_parquet(&folder.path().join("a.parquet"), 0, 250);
+    let source = source(folder.path(), &[("format", "parquet")]);
+    for (projection, columns) in [(vec![], 0), (vec![2], 1)] {
+        let rows = source.open(projection).unwrap().read(&range(20, 230)).await.unwrap();
+        assert_eq!((rows.len(), rows.chunks[0].batch.num_columns()), (210, columns));
+    }
+}
+
+#[tokio::test]
+async fn raw_lines_come_without_their_line_break() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    std::fs::write(&path, "GET /\r\n\n {\nPOST /x").unwrap();
+    let schema = Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)]));
+    let options = options(&path, &[("format", "raw")]);
+    let source = FilesSource::new("f", schema, &options, None).unwrap();
+    let available = source.available().await.unwrap();
+    let rows = source.open(vec![0]).unwrap().read(&available).await.unwrap();
+    let lines = rows.chunks[0].batch.column(0).as_string::<i32>();
+    assert_eq!(lines.iter().flatten().collect::<Vec<_>>(), ["GET /", " {", "POST /x"]);
 }
 
 #[tokio::test]

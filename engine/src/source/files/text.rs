@@ -88,12 +88,15 @@ async fn line_end(shared: &Shared, file: &FileEntry, from: u64) -> Result<u64> {
     Ok(file.size)
 }
 
+/// The names in the first line of a CSV file that has them.
+type Header = Option<Arc<[String]>>;
+
 /// Decoders that wait for work, by the header of the file that they are for.
 struct Pool {
     schema: SchemaRef,
     projection: Vec<usize>,
     format: Format,
-    idle: Mutex<HashMap<Option<Arc<[String]>>, Vec<Box<dyn Decoder>>>>,
+    idle: Mutex<HashMap<Header, Vec<Box<dyn Decoder>>>>,
 }
 
 impl Pool {
@@ -119,7 +122,7 @@ impl Pool {
             None => self.make(block.header.as_deref())?,
         };
         let header = block.header.clone();
-        let (chunk, mut rejected) = decoder.decode(block.records()?)?;
+        let (chunk, mut rejected) = decoder.decode(block.records(self.format == Format::Raw)?)?;
         self.idle.lock().entry(header).or_default().push(decoder);
         for record in &mut rejected {
             record.payload = record.payload.take().map(without_line_break);
@@ -129,9 +132,13 @@ impl Pool {
 }
 
 fn without_line_break(line: Bytes) -> Bytes {
-    let end = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
-    let end = line[..end].strip_suffix(b"\r").map_or(end, <[u8]>::len);
-    line.slice(..end)
+    line.slice(..line_content(&line).len())
+}
+
+/// A line without its line break.
+fn line_content(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Whole lines of one file.
@@ -142,12 +149,13 @@ struct Block {
     /// Within the file.
     start: u64,
     /// Of the file, where it has one; then the first line of the file is no record.
-    header: Option<Arc<[String]>>,
+    header: Header,
 }
 
 impl Block {
-    /// One record a line, in place. Blank lines and the header are NULL: no records.
-    fn records(self) -> Result<RawBatch> {
+    /// One record a line, in place; a `bare` one is a copy without its line break. Blank
+    /// lines and the header are NULL: no records.
+    fn records(self, bare: bool) -> Result<RawBatch> {
         let too_long = || Error::internal("a block of lines is longer than 2 GiB");
         let mut rest: &[u8] = &self.bytes;
         let (mut bounds, mut valid) = (Vec::new(), Vec::new());
@@ -175,12 +183,16 @@ impl Block {
         let offsets = Int64Array::from_iter_values(offsets);
         let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
         let bounds = OffsetBuffer::new(ScalarBuffer::from(bounds));
+        let mut payloads = BinaryArray::try_new(bounds, Buffer::from(self.bytes), nulls)?;
+        if bare {
+            payloads = payloads.iter().map(|line| line.map(line_content)).collect();
+        }
         Ok(RawBatch {
             origin: self.name,
             partition: PARTITION,
             offsets,
             timestamps: Some(Int64Array::from_value(self.file.modified_ms(), rows)),
-            payloads: BinaryArray::try_new(bounds, Buffer::from(self.bytes), nulls)?,
+            payloads,
             keys: None,
             headers: None,
         })
@@ -202,8 +214,7 @@ impl TextReader {
         Ok(Self { shared, pool, header: None })
     }
 
-    /// The names in the first line of a CSV file that has them.
-    async fn header(&mut self, file: &Arc<FileEntry>) -> Result<Option<Arc<[String]>>> {
+    async fn header(&mut self, file: &Arc<FileEntry>) -> Result<Header> {
         let Format::Csv { delimiter, header: true, .. } = self.pool.format else { return Ok(None) };
         if let Some((of, names)) = &self.header
             && of == file
