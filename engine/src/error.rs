@@ -55,6 +55,10 @@ pub enum Error {
     #[error("the lease on the warehouse was taken over by {holder} (token {token})")]
     Fenced { holder: String, token: u64 },
 
+    /// Another engine runs the warehouse, and is alive.
+    #[error("the warehouse {warehouse} is run by another engine: {holder}")]
+    InUse { warehouse: String, holder: String },
+
     /// A file of the warehouse that this version can't read.
     #[error("{path}: {message}")]
     Corrupt { path: String, message: String },
@@ -134,6 +138,7 @@ impl Error {
             Error::Source { .. }
             | Error::Expired { .. }
             | Error::Fenced { .. }
+            | Error::InUse { .. }
             | Error::Corrupt { .. }
             | Error::Delta(_)
             | Error::Storage(_) => Kind::External,
@@ -152,6 +157,10 @@ impl Error {
             Error::BadRecord { .. } => {
                 Some("on_error = 'dead_letter' or 'skip' on the source lets the rest go on".into())
             }
+            Error::InUse { .. } => Some(
+                "connect to that engine (--connect), or stop it first, or name another --warehouse"
+                    .into(),
+            ),
             Error::Fenced { .. } => Some("only one engine may run a warehouse".into()),
             _ => None,
         }

@@ -248,18 +248,23 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
     }
 }
 
+/// Who runs the warehouse now, as far as can be told from outside.
+pub async fn holder(warehouse: &Warehouse) -> Result<Option<String>> {
+    let newest = newest(warehouse.store().as_ref()).await?;
+    Ok(newest.filter(|(_, token)| !token.free(now_us())).map(|(_, token)| token.process.to_string()))
+}
+
 fn in_use(warehouse: &Warehouse, holder: &Token) -> Error {
     let taken = DateTime::from_timestamp_micros(holder.taken_at_us).unwrap_or_default();
     let ago = now_us().saturating_sub(holder.renewed_at_us).max(0) / 1_000_000;
-    Error::invalid_hint(
-        format!(
-            "the warehouse {} is run by another engine: {}, since {}, last heard of {ago} s ago",
-            warehouse.url(),
+    Error::InUse {
+        warehouse: warehouse.url().to_string(),
+        holder: format!(
+            "{}, since {}, last heard of {ago} s ago",
             holder.process,
             taken.to_rfc3339_opts(SecondsFormat::Secs, true),
         ),
-        "connect to that engine (--connect), or stop it first, or name another --warehouse",
-    )
+    }
 }
 
 fn path(number: u64) -> Path {

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, Result};
-use crate::lease::Lease;
+use crate::lease::{self, Lease};
 use crate::metrics::QueryMetrics;
 use crate::progress::Progress;
 use crate::query::{Query, QuerySpec, Surroundings};
@@ -126,6 +126,8 @@ pub struct Engine {
     clock: Clock,
     memory: MemoryBroker,
     lease: Option<Arc<Lease>>,
+    /// Opened for reading, and nobody else runs it.
+    asleep: bool,
     catalog: Catalog,
     queries: RwLock<BTreeMap<String, Arc<QueryHandle>>>,
     dead_letters: Mutex<HashMap<String, Arc<DeadLetters>>>,
@@ -152,6 +154,7 @@ impl Engine {
                 Some(Arc::new(Lease::acquire(&warehouse, config.lease_duration).await?))
             }
         };
+        let asleep = mode == Mode::ReadOnly && lease::holder(&warehouse).await?.is_none();
         let catalog = Catalog::open(&warehouse).await?;
         Ok(Arc::new(Self {
             config,
@@ -160,6 +163,7 @@ impl Engine {
             clock: parts.clock,
             memory: parts.memory,
             lease,
+            asleep,
             catalog,
             queries: RwLock::default(),
             dead_letters: Mutex::default(),
@@ -211,7 +215,11 @@ impl Engine {
             metrics: Arc::new(QueryMetrics::default()),
             dead_letters: sources.iter().filter_map(|source| self.letters(source)).collect(),
         };
-        let state = if paused { QueryState::Paused } else { QueryState::Running };
+        let state = match (paused, self.asleep) {
+            (true, _) => QueryState::Paused,
+            (false, true) => QueryState::Stopped,
+            (false, false) => QueryState::Running,
+        };
         let handle = Arc::new(QueryHandle {
             spec,
             with,

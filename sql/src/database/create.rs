@@ -1,6 +1,7 @@
 //! `CREATE`: bind, check, make, and only then write it into the catalog.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::view::ViewTable;
@@ -198,7 +199,7 @@ impl Database {
         let table = self.make_lake(&mut entry, &checked, schema, partition_by).await?;
         self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
         let sink = Arc::new(DeltaSink::new(table, entry.id.to_string()));
-        self.start(&entry, plan, sink, &checked)?;
+        self.start(&entry, plan, sink, &checked).await?;
         Ok(done("CREATE MATERIALIZED VIEW"))
     }
 
@@ -216,7 +217,7 @@ impl Database {
         let plan = self.view_plan(create).await?;
         let table = self.open_lake(entry, &checked).await?;
         let sink = Arc::new(DeltaSink::new(Arc::clone(&table), entry.id.to_string()));
-        self.start(entry, plan, sink, &checked)?;
+        self.start(entry, plan, sink, &checked).await?;
         Ok(Object::MaterializedView(table))
     }
 
@@ -247,12 +248,12 @@ impl Database {
         refuse_emit(create.emit)?;
         let (sink, checked) = sink_of(create)?;
         let plan = plan::query(&self.state, &create.query).await?;
-        self.start(entry, plan, sink, &checked)?;
+        self.start(entry, plan, sink, &checked).await?;
         Ok(Object::Query)
     }
 
     /// Hands a continuous query to the engine.
-    pub(super) fn start(
+    pub(super) async fn start(
         &self,
         entry: &Entry,
         plan: LogicalPlan,
@@ -274,10 +275,23 @@ impl Database {
             name: entry.name.clone(),
             plan,
             state: self.state.clone(),
-            sink,
+            sink: Arc::clone(&sink),
             options,
         };
-        Ok(self.engine.add(spec, &sources, entry.paused)?)
+        self.engine.add(spec, &sources, entry.paused)?;
+        if self.access == Access::ReadOnly {
+            self.look_up_epoch(&entry.name, sink.as_ref()).await?;
+        }
+        Ok(())
+    }
+
+    /// How far a query is that another process runs, or ran.
+    async fn look_up_epoch(&self, name: &str, sink: &dyn Sink) -> Result<()> {
+        if let Some(query) = self.engine.query(name) {
+            let epoch = sink.committed().await?.unwrap_or(0);
+            query.metrics().epoch.store(epoch, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Makes the Delta table of an entry and notes in it where that lies.

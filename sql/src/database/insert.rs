@@ -101,7 +101,7 @@ impl Database {
         let plan = self.insert_plan(insert, &table).await?;
         let checked = options::check(ObjectKind::Query, &insert.options)?;
         let sink = Arc::new(DeltaSink::new(table, entry.id.to_string()));
-        self.start(entry, plan, sink, &checked)?;
+        self.start(entry, plan, sink, &checked).await?;
         Ok(Object::Query)
     }
 
