@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemill_engine::config::EngineConfig;
 use tidemill_engine::lake::{LakeTable, TableSpec};
 use tidemill_engine::storage::Warehouse;
