@@ -251,7 +251,9 @@ async fn renew(shared: Arc<Shared>, every: Duration) {
 /// Who runs the warehouse now, as far as can be told from outside.
 pub async fn holder(warehouse: &Warehouse) -> Result<Option<String>> {
     let newest = newest(warehouse.store().as_ref()).await?;
-    Ok(newest.filter(|(_, token)| !token.free(now_us())).map(|(_, token)| token.process.to_string()))
+    Ok(newest
+        .filter(|(_, token)| !token.free(now_us()))
+        .map(|(_, token)| token.process.to_string()))
 }
 
 fn in_use(warehouse: &Warehouse, holder: &Token) -> Error {

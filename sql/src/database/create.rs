@@ -196,11 +196,26 @@ impl Database {
         let depends = plan::references(&self.state, &create.query)?;
         let statement = Statement::CreateMaterializedView(bare);
         let mut entry = self.entry(&name, EntryKind::MaterializedView, &statement, &depends);
+        self.refuse_taken(&checked).await?;
         let table = self.make_lake(&mut entry, &checked, schema, partition_by).await?;
         self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
         let sink = Arc::new(DeltaSink::new(table, entry.id.to_string()));
         self.start(&entry, plan, sink, &checked).await?;
         Ok(done("CREATE MATERIALIZED VIEW"))
+    }
+
+    /// A view's table holds what its query answers and nothing else.
+    async fn refuse_taken(&self, checked: &Checked) -> Result<()> {
+        let Some(entry) = checked.entry("location") else { return Ok(()) };
+        let location = parse_location(entry.value.text())?;
+        let warehouse = self.engine.warehouse();
+        let found = LakeTable::open_if_there(warehouse, "", location, storage(checked)).await?;
+        match found {
+            None => Ok(()),
+            Some(_) => Err(Error::refused("a Delta table lies at this location already")
+                .at(entry.value_location())
+                .with_hint("name an empty folder; INSERT INTO adds to a table that is there")),
+        }
     }
 
     async fn view_plan(&self, create: &CreateMaterializedView) -> Result<LogicalPlan> {
@@ -302,24 +317,46 @@ impl Database {
         schema: SchemaRef,
         partition_by: Vec<String>,
     ) -> Result<Arc<LakeTable>> {
+        let warehouse = self.engine.warehouse();
         let location = match checked.string("location") {
             Some(location) => parse_location(location)?,
-            None => self.engine.warehouse().table_url(&folder(entry))?,
+            None => {
+                let folder = self.free_folder(entry).await?;
+                let url = warehouse.table_url(&folder)?;
+                entry.location = Some(folder);
+                url
+            }
         };
-        entry.location = Some(location.to_string());
         let storage_options = storage(checked);
         let spec =
             TableSpec { name: entry.name.clone(), location, storage_options, schema, partition_by };
-        Ok(LakeTable::create(self.engine.warehouse(), spec).await?)
+        Ok(LakeTable::create(warehouse, spec).await?)
+    }
+
+    /// The folder of a new managed table: its name. Where a file system would not
+    /// take that, or something lies there that the catalog does not know, the first
+    /// part of its id makes it a fresh one.
+    async fn free_folder(&self, entry: &Entry) -> Result<String> {
+        let short = &entry.id.simple().to_string()[..8];
+        let plain = entry.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !plain || entry.name.starts_with('_') {
+            return Ok(format!("table-{short}"));
+        }
+        let warehouse = self.engine.warehouse();
+        let url = warehouse.table_url(&entry.name)?;
+        match LakeTable::open_if_there(warehouse, &entry.name, url, Default::default()).await {
+            Ok(None) => Ok(entry.name.clone()),
+            _ => Ok(format!("{}-{short}", entry.name)),
+        }
     }
 
     async fn open_lake(&self, entry: &Entry, checked: &Checked) -> Result<Arc<LakeTable>> {
-        let location = match (&entry.location, checked.string("location")) {
-            (_, Some(location)) => parse_location(location)?,
-            (Some(location), None) => parse_location(location)?,
-            (None, None) => self.engine.warehouse().table_url(&entry.name)?,
-        };
         let warehouse = self.engine.warehouse();
+        let location = match checked.string("location") {
+            Some(location) => parse_location(location)?,
+            // Relative, so that a warehouse can be moved as a whole.
+            None => warehouse.table_url(entry.location.as_ref().unwrap_or(&entry.name))?,
+        };
         Ok(LakeTable::open(warehouse, &entry.name, location, storage(checked)).await?)
     }
 
@@ -372,17 +409,6 @@ impl Database {
         Err(Error::name(format!("\"{name}\" exists already"))
             .at(name_place(written))
             .with_hint("CREATE OR REPLACE replaces it, IF NOT EXISTS leaves it as it is"))
-    }
-}
-
-/// The folder of a managed table: its name, with the first part of its id when
-/// a file system would not take the name as it is.
-fn folder(entry: &Entry) -> String {
-    let plain = entry.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    let short = &entry.id.simple().to_string()[..8];
-    match plain && !entry.name.starts_with('_') {
-        true => format!("{}-{short}", entry.name),
-        false => format!("table-{short}"),
     }
 }
 
