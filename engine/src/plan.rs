@@ -62,7 +62,8 @@ impl ContinuousPlan {
     ///
     /// # Errors
     /// [`Error::Unsupported`] names what can't be maintained incrementally.
-    pub fn new(plan: LogicalPlan, state: SessionState) -> Result<Self> {
+    pub fn new(plan: LogicalPlan, mut state: SessionState) -> Result<Self> {
+        keep_filters_out_of_scans(&mut state);
         if !check::check(&plan)? {
             return Err(Error::invalid_hint(
                 "the query reads no source, so nothing would ever change it",
@@ -163,6 +164,17 @@ impl ContinuousPlan {
         }
         Ok(())
     }
+}
+
+/// A filter that an operator derives while it runs (the largest value so far, say)
+/// and hands down to a scan stays in that scan when the plan is executed again:
+/// it would hide rows of the table from every later epoch.
+fn keep_filters_out_of_scans(state: &mut SessionState) {
+    let optimizer = &mut state.config_mut().options_mut().optimizer;
+    optimizer.enable_dynamic_filter_pushdown = false;
+    optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    optimizer.enable_join_dynamic_filter_pushdown = false;
+    optimizer.enable_topk_dynamic_filter_pushdown = false;
 }
 
 /// The declared source behind a provider.
