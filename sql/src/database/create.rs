@@ -93,7 +93,6 @@ impl Database {
         }
         let mut bare = create.clone();
         (bare.or_replace, bare.if_not_exists) = (false, false);
-        bare.query = None;
         let mut entry = self.entry(&name, EntryKind::Table, &Statement::CreateTable(bare), &[]);
         let object = match filled.as_ref() {
             Some(plan) => {
@@ -102,11 +101,12 @@ impl Database {
             }
             None => self.make_table(create, &mut entry, None).await?,
         };
-        self.keep(entry, object.clone()).await?;
+        // Filled before it is known: a crash in between leaves no empty table behind.
         let rows = match (filled, object.lake()) {
             (Some(plan), Some(table)) => Some(self.write_once(plan, table).await?),
             _ => None,
         };
+        self.keep(entry, object).await?;
         Ok(Done { tag: "CREATE TABLE".into(), rows, notice: None })
     }
 
