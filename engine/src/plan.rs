@@ -95,6 +95,19 @@ impl ContinuousPlan {
         Ok(self.state.optimize(&self.logical)?)
     }
 
+    /// Plans it physically once, so that what DataFusion can't execute is refused
+    /// when a query is created and not when its first row arrives.
+    pub async fn plannable(&self) -> Result<()> {
+        check::refuse_lateral(&self.optimized()?)?;
+        let epoch = EpochPlan {
+            epoch: 0,
+            timestamp_us: 0,
+            sources: BTreeMap::new(),
+            tables: BTreeMap::new(),
+        };
+        self.plan_for(&epoch).await.map(|_| ())
+    }
+
     /// The physical plan for `epoch`, fresh to be executed once.
     pub async fn physical(&mut self, epoch: &EpochPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let stale = self.planned.as_ref().is_none_or(|planned| {

@@ -32,6 +32,8 @@ pub fn state(objects: &Arc<Objects>, partitions: usize) -> Result<SessionState> 
     options.catalog.create_default_catalog_and_schema = false;
     options.catalog.information_schema = true;
     options.sql_parser.collect_spans = true;
+    // A time with a zone is UTC inside; without this it would have no zone at all.
+    options.execution.time_zone = Some("UTC".into());
     // Clients can't take view types, so nothing makes them in the first place.
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;

@@ -221,7 +221,7 @@ impl Session {
             );
         }
         let Statement::Query(query) = explain.statement.as_ref() else {
-            return Err(Error::refused("EXPLAIN of a statement that is no query")
+            return Err(Error::refused("EXPLAIN takes a query")
                 .with_hint("EXPLAIN INCREMENTAL takes CREATE MATERIALIZED VIEW and INSERT INTO"));
         };
         let inner = plan::query(&self.state(), query).await?;
@@ -240,7 +240,7 @@ impl Session {
             Statement::CreateSink(create) => &create.query,
             Statement::Insert(insert) => return self.database.prepare_insert(insert).await,
             other => {
-                return Err(Error::refused(format!("EXPLAIN INCREMENTAL of {}", other.tag()))
+                return Err(Error::refused(format!("EXPLAIN INCREMENTAL does not take {}", other.tag()))
                     .with_hint("give it a SELECT or a CREATE MATERIALIZED VIEW"));
             }
         };

@@ -121,7 +121,7 @@ pub(crate) struct Label {
 }
 
 impl Label {
-    /// The value does not fit: `column "a": "x" is not a BIGINT`.
+    /// The value does not fit: `column "a": "x" is not a valid BIGINT`.
     #[cold]
     pub fn misfit(&self, cells: Cells<'_>, index: usize, excluded: &mut Excluded, fault: Fault) {
         excluded.reject(cells.owner(index), || {

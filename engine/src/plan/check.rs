@@ -66,7 +66,10 @@ fn check_join(join: &Join, left: bool, right: bool) -> Result<bool> {
         return Ok(true);
     }
     Err(Error::unsupported(
-        format!("a {} JOIN that keeps unmatched rows of the table", join.join_type),
+        format!(
+            "a {} JOIN that keeps unmatched rows of the table",
+            join.join_type.to_string().to_uppercase()
+        ),
         "keep the source's rows instead: source LEFT JOIN table",
     ))
 }
@@ -114,6 +117,24 @@ pub fn depends_on_time(plan: &LogicalPlan) -> bool {
     found || walk.is_err()
 }
 
+/// Refuses what the optimizer could not turn into a join: DataFusion has no
+/// physical plan for a reference to the row of an outer query.
+pub fn refuse_lateral(optimized: &LogicalPlan) -> Result<()> {
+    optimized.apply_with_subqueries(|node| {
+        for expr in node.expressions() {
+            if expr.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))? {
+                return Err(Error::unsupported(
+                    "a subquery that depends on the row it stands beside (LATERAL)",
+                    "write unnest(…) among the columns of the SELECT, or the subquery as a join",
+                )
+                .into());
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
 fn for_each_function(
     plan: &LogicalPlan,
     mut f: impl FnMut(&str, Volatility) -> Result<()>,
@@ -133,7 +154,11 @@ fn for_each_function(
 /// source would have to remember it.
 fn refuse_streaming_subqueries(plan: &LogicalPlan) -> Result<()> {
     plan.apply_subqueries(|subquery| {
-        if check(subquery)? {
+        let inner = match subquery {
+            LogicalPlan::Subquery(subquery) => subquery.subquery.as_ref(),
+            other => other,
+        };
+        if check(inner)? {
             return Err(Error::unsupported(
                 "a subquery over a source",
                 "read the source in FROM, and the table in the subquery",

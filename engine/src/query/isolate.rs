@@ -97,7 +97,10 @@ impl Trial<'_> {
     /// The error on the row in the slot, with the expression that it comes from.
     async fn describe(&self, error: &Error) -> String {
         let reason = match error {
-            Error::DataFusion(inner) => inner.find_root().strip_backtrace(),
+            Error::DataFusion(inner) => match inner.find_root() {
+                DataFusionError::ArrowError(error, _) => error.to_string(),
+                other => other.strip_backtrace(),
+            },
             other => other.to_string(),
         };
         let plan = reset_plan_states(Arc::clone(&self.physical));

@@ -62,7 +62,7 @@ impl Outlet {
         let EpochRows { plan, mut rows } = input;
         let mut rejected = take_rejected(&mut rows);
         let staged = match self.stage(&plan, &rows).await {
-            Err(error) if isolate::is_data_error(&error) && self.may_isolate() => {
+            Err(error) if isolate::is_data_error(&error) => {
                 tracing::debug!(query = self.name, %error, "looking for the rows that fail");
                 for (source, found) in self.isolate(&plan, &mut rows).await? {
                     rejected.entry(source).or_default().extend(found);
@@ -104,10 +104,6 @@ impl Outlet {
 
     fn clear(&self) {
         self.plan.inputs().values().for_each(|input| input.slot.clear());
-    }
-
-    fn may_isolate(&self) -> bool {
-        self.plan.inputs().values().any(|i| i.declared.on_error != OnError::Fail)
     }
 
     /// Finds the rows on which the plan fails and takes them out of `rows`.

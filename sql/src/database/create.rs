@@ -121,7 +121,7 @@ impl Database {
         let declared = table_schema(&self.state, &create.columns)?;
         let managed = !checked.is_set("location");
         if managed && declared.fields().is_empty() && from_query.is_none() {
-            return Err(Error::refused("a table without columns")
+            return Err(Error::refused("a table needs columns")
                 .at(name_place(&create.name))
                 .with_hint(
                     "declare its columns, or say where it lies: WITH (connector = 'delta', \
@@ -184,7 +184,7 @@ impl Database {
         refuse_emit(create.emit)?;
         refuse_retention(&checked)?;
         let plan = self.view_plan(create).await?;
-        ContinuousPlan::new(plan.clone(), self.state.clone())?;
+        ContinuousPlan::new(plan.clone(), self.state.clone())?.plannable().await?;
         let schema = without_metadata(plan.schema().as_arrow());
         let partition_by = partition_columns(&create.partitioned_by, &schema)?;
         let flags = (create.or_replace, create.if_not_exists);
@@ -240,7 +240,7 @@ impl Database {
         let _changing = self.changing.lock().await;
         let name = simple_name(&create.name)?;
         let plan = plan::query(&self.state, &create.query).await?;
-        ContinuousPlan::new(plan, self.state.clone())?;
+        ContinuousPlan::new(plan, self.state.clone())?.plannable().await?;
         sink_of(create)?;
         let flags = (create.or_replace, create.if_not_exists);
         if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Sink).await? {
@@ -420,7 +420,7 @@ fn sink_of(create: &CreateSink) -> Result<(Arc<dyn Sink>, Checked)> {
     let checked = options::check(ObjectKind::Sink, &create.options)?;
     match checked.required("connector")? {
         "blackhole" => Ok((Arc::new(MemorySink::blackhole()), checked)),
-        other => Err(Error::refused(format!("a sink with connector '{other}'"))
+        other => Err(Error::refused(format!("a sink with connector '{other}' is not supported"))
             .at(checked.entry("connector").and_then(|entry| entry.value_location()))
             .with_hint("there is 'blackhole', which counts rows; a materialized view keeps them")),
     }
@@ -437,7 +437,7 @@ fn table_options(create: &CreateTable) -> Result<Checked> {
 fn refuse_files(checked: &Checked) -> Result<()> {
     match checked.string("connector") {
         None | Some("delta") => Ok(()),
-        Some(other) => Err(Error::refused(format!("a table with connector '{other}'"))
+        Some(other) => Err(Error::refused(format!("a table with connector '{other}' is not supported"))
             .at(checked.entry("connector").and_then(|entry| entry.value_location()))
             .with_hint("CREATE SOURCE reads files; CREATE TABLE … AS SELECT copies them")),
     }
@@ -447,7 +447,7 @@ fn refuse_files(checked: &Checked) -> Result<()> {
 fn refuse_retention(checked: &Checked) -> Result<()> {
     match checked.entry("retention") {
         None => Ok(()),
-        Some(entry) => Err(Error::refused("retention")
+        Some(entry) => Err(Error::refused("retention is not supported yet")
             .at(entry.name_location())
             .with_hint("leave it out: rows are kept until the view is dropped")),
     }
@@ -457,7 +457,7 @@ fn refuse_emit(emit: Emit) -> Result<()> {
     match emit {
         Emit::Changes => Ok(()),
         Emit::OnWindowClose => {
-            Err(Error::refused("EMIT ON WINDOW CLOSE of a query without windows")
+            Err(Error::refused("EMIT ON WINDOW CLOSE needs a query with windows")
                 .with_hint("leave it out: rows are emitted as they arrive"))
         }
     }

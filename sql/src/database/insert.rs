@@ -77,10 +77,10 @@ impl Database {
     ) -> Result<Done> {
         let _changing = self.changing.lock().await;
         if insert.emit != Emit::Changes {
-            return Err(Error::refused("EMIT ON WINDOW CLOSE of a query without windows"));
+            return Err(Error::refused("EMIT ON WINDOW CLOSE needs a query with windows"));
         }
         options::check(ObjectKind::Query, &insert.options)?;
-        ContinuousPlan::new(plan, self.state.clone())?;
+        ContinuousPlan::new(plan, self.state.clone())?.plannable().await?;
         let name = self.free_name(&format!("insert_into_{}", table.name()));
         let mut depends = plan::references(&self.state, &insert.query)?;
         depends.push(table.name().to_owned());
@@ -119,7 +119,7 @@ impl Database {
     pub(super) async fn bounded(&self, query: &Query, what: &str) -> Result<LogicalPlan> {
         let plan = plan::query(&self.state, query).await?;
         if unbounded(&plan)? {
-            return Err(Error::refused(format!("{what} over a source that never ends"))
+            return Err(Error::refused(format!("{what} reads a source that never ends"))
                 .with_hint("CREATE MATERIALIZED VIEW keeps its result up to date"));
         }
         plan::with_names(plan, &[])

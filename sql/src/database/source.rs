@@ -69,7 +69,7 @@ impl Database {
         let name = entry.name.as_str();
         let connector = checked.required("connector")?;
         if schema.fields().is_empty() && !matches!(connector, "generator" | "files") {
-            return Err(Error::refused("a source without columns")
+            return Err(Error::refused("a source needs columns")
                 .with_hint("declare the columns that its records have"));
         }
         let options = texts(checked);
@@ -96,7 +96,7 @@ impl Database {
                 Arc::new(FilesSource::new(name, schema, &options, log)?)
             }
             other => {
-                return Err(Error::refused(format!("a source with connector '{other}'"))
+                return Err(Error::refused(format!("a source with connector '{other}' is not supported"))
                     .at(checked.entry("connector").and_then(|entry| entry.value_location()))
                     .with_hint(
                         "a lake table is declared by CREATE TABLE … WITH (connector = 'delta')",

@@ -101,7 +101,7 @@ async fn a_table_takes_rows_and_joins_a_stream() {
     house.produce("orders", r#"{"id": 7}"#);
     assert_eq!(database.engine().step("named").await.unwrap(), Some(1));
     let rows = run(&database, "SELECT id, name, seen FROM named ORDER BY id").await;
-    assert!(rows.contains("| 1  | one  | 1970-01-01T00:00:01 |"), "{rows}");
+    assert!(rows.contains("| 1  | one  | 1970-01-01T00:00:01Z |"), "{rows}");
     assert!(rows.contains("| 7  |      |"), "{rows}");
     let plan = run(&database, "EXPLAIN INCREMENTAL SELECT id FROM orders WHERE id > 1").await;
     assert!(plan.contains("append-only"), "{plan}");

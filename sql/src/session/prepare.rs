@@ -48,7 +48,7 @@ pub(super) async fn execute(
     let mut spanned = parse_one(&prepared.sql)?;
     number_placeholders(&mut spanned.node)?;
     let Some(plan) = plan_of(session, &spanned.node).await? else {
-        return Err(Error::refused(format!("parameters in {}", spanned.node.tag())));
+        return Err(Error::refused(format!("{} takes no parameters", spanned.node.tag())));
     };
     let values = cast_to(parameters, &prepared.parameters)?;
     let bound = plan.with_param_values(ParamValues::from(values))?;

@@ -49,7 +49,7 @@ impl Session {
 
     async fn subscription(&self, subscribe: &Subscribe) -> Result<(ContinuousPlan, SchemaRef)> {
         if subscribe.as_of.is_some() {
-            return Err(Error::refused("SUBSCRIBE … AS OF")
+            return Err(Error::refused("SUBSCRIBE … AS OF is not supported yet")
                 .with_hint("without AS OF it starts with the next row"));
         }
         let plan = self.subscribed_plan(&subscribe.target).await?;
@@ -60,7 +60,7 @@ impl Session {
         fields.extend(plan.schema().as_arrow().fields().iter().map(|f| f.as_ref().clone()));
         let plan = ContinuousPlan::new(plan, self.database.state.clone())?;
         if !plan.tables().is_empty() {
-            return Err(Error::refused("SUBSCRIBE to a query that joins a table")
+            return Err(Error::refused("SUBSCRIBE does not take a query that joins a table")
                 .with_hint("subscribe to the source, or read the materialized view"));
         }
         Ok((plan, Arc::new(Schema::new(fields))))
@@ -75,7 +75,7 @@ impl Session {
             Statement::Query(query) => {
                 let plan = plan::query(&self.state(), &query).await?;
                 if plan::sources(&plan)?.is_empty() {
-                    return Err(Error::refused("SUBSCRIBE to what is not a source")
+                    return Err(Error::refused("SUBSCRIBE follows sources only")
                         .with_hint("SELECT reads a table or a materialized view as it is now"));
                 }
                 Ok(plan)
