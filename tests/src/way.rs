@@ -1,0 +1,36 @@
+//! The ways in which a script runs. What its views hold in the end is the same in all.
+
+/// One way of cutting a script's input into epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// `STEP` is one epoch of each query.
+    AsWritten,
+    /// Every epoch takes one row.
+    OneRow,
+    /// Nothing is stepped before the last `RUN`.
+    OneEpoch,
+    /// The engine is dropped and recovers after every epoch.
+    Restarts,
+    /// Records are dealt out over three partitions, one after the other.
+    ThreePartitions,
+}
+
+impl Way {
+    pub const ALL: [Way; 5] =
+        [Way::AsWritten, Way::OneRow, Way::OneEpoch, Way::Restarts, Way::ThreePartitions];
+
+    /// As `onlyif`, `skipif` and `# ways:` spell it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Way::AsWritten => "as-written",
+            Way::OneRow => "one-row",
+            Way::OneEpoch => "one-epoch",
+            Way::Restarts => "restarts",
+            Way::ThreePartitions => "three-partitions",
+        }
+    }
+
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|way| way.label() == label)
+    }
+}

@@ -1,0 +1,175 @@
+//! Storage fails at operation 1, 2, 3, …, in four ways, until a run gets through.
+//! After each failure another engine recovers over what was left, and in the end
+//! every view holds what the oracle says, every bad record is kept once, and
+//! every epoch stands once in the logs.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tidemill_engine::Error as EngineError;
+use tidemill_sql::{Answer, Session};
+use tidemill_tests::error::{Error, Result};
+use tidemill_tests::faults::{Afterwards, Countdown, Fault, FaultyStore};
+use tidemill_tests::values::sorted_lines;
+use tidemill_tests::world::World;
+use tidemill_tests::{delta_log, oracle};
+
+/// Statements that can be said again after a crash.
+const SETUP: [&str; 4] = [
+    "CREATE SOURCE IF NOT EXISTS clicks (id BIGINT, page INT) \
+     WITH (connector = 'memory', max_rows_per_epoch = 2)",
+    "CREATE TABLE IF NOT EXISTS pages AS SELECT * FROM (VALUES (1, 'home'), (2, 'cart')) AS t(page, name)",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS named WITH (checkpoint_interval = 2) AS \
+     SELECT c.id, p.name FROM clicks c LEFT JOIN pages p ON c.page = p.page",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS doubled PARTITIONED BY (page) AS \
+     SELECT id, id * 2 AS twice, page FROM clicks WHERE id <> 3",
+];
+
+/// Five clicks, and two records that are none.
+const RECORDS: [&str; 7] = [
+    r#"{"id": 1, "page": 1}"#,
+    r#"{"id": 2, "page": 2}"#,
+    r#"{"id": "broken"#,
+    r#"{"id": 3, "page": 2}"#,
+    r#"{"id": 4, "page": 9}"#,
+    r#"{"id": "two", "page": 1}"#,
+    r#"{"id": 5}"#,
+];
+
+fn world() -> World {
+    let world = World::default();
+    world.broker.create_topic("clicks", 2);
+    for (index, record) in RECORDS.iter().enumerate() {
+        let partition = (index % 2) as i32;
+        world.broker.produce("clicks", partition, *record).expect("a topic with two partitions");
+    }
+    world
+}
+
+async fn execute(session: &Session, sql: &str) -> Result<()> {
+    if let Answer::Rows(rows) = session.execute(sql).await? {
+        tidemill_tests::values::collect(rows).await?;
+    }
+    Ok(())
+}
+
+/// Everything that is to be done, from whatever state.
+async fn work(session: &Session) -> Result<()> {
+    for statement in SETUP {
+        execute(session, statement).await?;
+    }
+    let engine = Arc::clone(session.database().engine());
+    for query in engine.queries() {
+        while engine.step(query.name()).await?.is_some() {}
+    }
+    Ok(())
+}
+
+/// Works over storage that breaks; tries again once where that makes sense.
+async fn work_until_it_breaks(world: &World, countdown: &Arc<Countdown>, again: bool) {
+    let store = FaultyStore::new(Arc::clone(&world.store), Arc::clone(countdown));
+    // What fails here is what the test is about; what is left behind is checked later.
+    let Ok(database) = world.open_over(Arc::new(store)).await else { return };
+    let session = database.session();
+    if work(&session).await.is_err() && again {
+        let _ = work(&session).await;
+    }
+    countdown.kill();
+}
+
+/// What must hold however the crash went.
+async fn check(session: &Session, world: &World) -> Result<()> {
+    oracle::check(session, &[]).await?;
+    let (_, rows) = oracle::query(session, "SELECT id FROM named").await?;
+    let ids = sorted_lines(&rows)?;
+    if ids != ["1", "2", "3", "4", "5"] {
+        return Err(Error::wrong(format!("named holds {ids:?}")));
+    }
+    let (_, pages) = oracle::query(session, "SELECT * FROM pages").await?;
+    let pages = sorted_lines(&pages)?;
+    if pages != ["1 | home", "2 | cart"] {
+        return Err(Error::wrong(format!("pages holds {pages:?}")));
+    }
+    let letters = "SELECT \"partition\", \"offset\" FROM clicks__dead_letters";
+    let letters = sorted_lines(&oracle::query(session, letters).await?.1)?;
+    if letters != ["0 | 1", "1 | 2"] {
+        return Err(Error::wrong(format!("the dead letters are {letters:?}")));
+    }
+    delta_log::check_epochs(&world.store).await
+}
+
+/// Runs with the fault at operation 1, 2, 3, … until it is not reached any more.
+async fn count_down(fault: Fault, afterwards: Afterwards) {
+    let mut failures = Vec::new();
+    for at in 1.. {
+        let world = world();
+        let countdown = Countdown::new(at, fault, afterwards);
+        work_until_it_breaks(&world, &countdown, afterwards == Afterwards::Fine).await;
+        let recovered = async {
+            let database = world.open().await?;
+            let session = database.session();
+            work(&session).await?;
+            check(&session, &world).await
+        };
+        if let Err(error) = recovered.await {
+            failures.push(format!("{}: {error}", countdown.what()));
+        }
+        if !countdown.hit() {
+            println!("{fault:?}, {afterwards:?}: {at} operations");
+            break;
+        }
+    }
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_dies_before_an_operation() {
+    count_down(Fault::Refused, Afterwards::Dead).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_dies_after_an_operation() {
+    count_down(Fault::AnswerLost, Afterwards::Dead).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_fails_once() {
+    count_down(Fault::Refused, Afterwards::Fine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_lost_once() {
+    count_down(Fault::AnswerLost, Afterwards::Fine).await;
+}
+
+/// Writes the token after the newest, as an engine on another machine does.
+async fn take_over(store: &Arc<dyn ObjectStore>) {
+    let folder = Path::from("warehouse/_tidemill/lease");
+    let tokens: Vec<_> = store.list(Some(&folder)).try_collect().await.expect("the tokens");
+    let newest = tokens.iter().map(|token| &token.location).max().expect("a token");
+    let number: u64 =
+        newest.filename().and_then(|n| n.strip_suffix(".json")?.parse().ok()).expect("a number");
+    let text = store.get(newest).await.expect("the token").bytes().await.expect("its bytes");
+    let mut token: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    token["lease"] = "00000000-0000-4000-8000-000000000000".into();
+    let next = folder.join(format!("{:020}.json", number + 1));
+    store.put(&next, token.to_string().into()).await.expect("a new token");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_was_superseded_commits_nothing() {
+    let world = world();
+    let old = world.open().await.expect("the first engine");
+    for statement in SETUP {
+        execute(&old.session(), statement).await.expect(statement);
+    }
+    take_over(&world.store).await;
+    let stepped = old.engine().step("named").await;
+    assert!(matches!(stepped, Err(EngineError::Fenced { .. })), "{stepped:?}");
+    drop(old);
+    let new = world.open().await.expect("the second engine");
+    work(&new.session()).await.expect("the second engine works");
+    check(&new.session(), &world).await.expect("nothing is there twice");
+}

@@ -1,0 +1,70 @@
+//! Golden plans: how typical queries are kept up to date.
+
+use tidemill_tests::driver::Driver;
+use tidemill_tests::oracle;
+use tidemill_tests::values::texts;
+use tidemill_tests::way::Way;
+use tidemill_tests::world::World;
+
+const SETUP: [&str; 4] = [
+    "CREATE SOURCE orders (id BIGINT, user_id BIGINT, product INT, amount DECIMAL(12,2), \
+     tags VARCHAR[], ordered_at TIMESTAMP, day DATE AS (CAST(ordered_at AS DATE)), \
+     \"offset\" BIGINT METADATA) WITH (connector = 'memory')",
+    "CREATE SOURCE refunds (id BIGINT, amount DECIMAL(12,2)) WITH (connector = 'memory')",
+    "CREATE TABLE products (product INT, name VARCHAR, price DECIMAL(12,2))",
+    "CREATE VIEW paid AS SELECT * FROM orders WHERE amount > 0",
+];
+
+/// Name of the snapshot, and the statement that is explained.
+const QUERIES: [(&str, &str); 11] = [
+    ("projection_and_filter", "SELECT id, amount * 2 AS twice FROM orders WHERE amount > 10"),
+    ("computed_and_metadata_columns", "SELECT id, day, \"offset\" FROM orders"),
+    ("through_a_view", "SELECT id FROM paid WHERE user_id = 7"),
+    ("unnest", "SELECT id, unnest(tags) AS tag FROM orders"),
+    ("union_all", "SELECT id, amount FROM orders UNION ALL SELECT id, -amount FROM refunds"),
+    (
+        "inner_join_with_a_table",
+        "SELECT o.id, p.name FROM orders o JOIN products p ON o.product = p.product",
+    ),
+    (
+        "left_join_with_a_table",
+        "SELECT o.id, p.name FROM orders o LEFT JOIN products p ON o.product = p.product",
+    ),
+    (
+        "semi_join_with_an_aggregated_table",
+        "SELECT id FROM orders WHERE product IN \
+         (SELECT product FROM products GROUP BY product HAVING max(price) > 5)",
+    ),
+    (
+        "anti_join_with_a_table",
+        "SELECT id FROM orders o WHERE NOT EXISTS \
+         (SELECT 1 FROM products p WHERE p.product = o.product)",
+    ),
+    ("time_of_the_epoch", "SELECT id, now() AS seen FROM orders"),
+    (
+        "materialized_view",
+        "CREATE MATERIALIZED VIEW v PARTITIONED BY (day) AS SELECT id, day FROM orders",
+    ),
+];
+
+async fn explained(driver: &Driver, query: &str) -> String {
+    let session = driver.session().expect("an open session");
+    let rows = oracle::query(session, &format!("EXPLAIN INCREMENTAL {query}")).await;
+    let (_, rows) = rows.unwrap_or_else(|error| panic!("{query}: {error}"));
+    let lines = texts(&rows).expect("text");
+    lines.into_iter().map(|mut row| row.remove(0)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn explain_incremental() {
+    let mut driver = Driver::new(World::default(), Way::AsWritten);
+    for statement in SETUP {
+        driver.execute(statement).await.expect(statement);
+    }
+    for (name, query) in QUERIES {
+        let drawn = explained(&driver, query).await;
+        insta::with_settings!({ description => query, omit_expression => true }, {
+            insta::assert_snapshot!(name, drawn);
+        });
+    }
+}
