@@ -106,7 +106,19 @@ impl Database {
                 self.objects.put(&entry.name, object);
             }
         }
+        self.open_dead_letters().await;
         Ok(())
+    }
+
+    /// Opens the dead letters that are there, so that they are listed.
+    async fn open_dead_letters(&self) {
+        for (name, object) in self.objects.all() {
+            let Object::Source { declared, .. } = object else { continue };
+            let Some(letters) = self.engine.dead_letters(&declared) else { continue };
+            if let Err(error) = letters.table().await {
+                tracing::warn!(source = name, %error, "could not open the dead letters");
+            }
+        }
     }
 
     async fn restore_entry(self: &Arc<Self>, entry: &Entry) -> Result<()> {
@@ -148,7 +160,11 @@ impl Database {
 
     /// The Delta table behind a name.
     pub fn lake(&self, name: &str) -> Option<Arc<LakeTable>> {
-        self.objects.get(name)?.lake().cloned()
+        if let Some(object) = self.objects.get(name) {
+            return object.lake().cloned();
+        }
+        let mut letters = self.objects.open_dead_letters().into_iter();
+        letters.find(|(letters, _)| letters == name).map(|(_, table)| table)
     }
 
     pub fn queries(&self) -> Vec<QueryStatus> {

@@ -93,10 +93,8 @@ impl Session {
     }
 
     fn show_lakes(&self, names: &[String]) -> Result<Answer> {
-        let lakes: Vec<_> = names
-            .iter()
-            .filter_map(|name| Some((name, self.database.objects.get(name)?.lake()?.clone())))
-            .collect();
+        let lakes: Vec<_> =
+            names.iter().filter_map(|name| Some((name, self.database.lake(name)?))).collect();
         let versions: UInt64Array = lakes.iter().map(|(_, lake)| Some(lake.version())).collect();
         let locations: Vec<_> = lakes.iter().map(|(_, lake)| lake.location().to_string()).collect();
         let partitions: Vec<_> =
@@ -123,7 +121,7 @@ impl Session {
         };
         let rate: Float64Array = all.iter().map(|q| Some(q.rate.round())).collect();
         let fresh: Float64Array =
-            all.iter().map(|q| q.freshness.map(|d| d.as_secs_f64())).collect();
+            all.iter().map(|q| q.freshness.map(|d| d.as_millis() as f64 / 1000.0)).collect();
         let reasons: StringArray = all.iter().map(|q| q.reason.clone()).collect();
         table(vec![
             ("name", strings(all.iter().map(|q| q.name.as_str()))),
