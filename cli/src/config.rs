@@ -134,6 +134,7 @@ impl Settings {
             })?;
             settings.put_storage(key, value, Origin::Flag("storage-option"));
         }
+        settings.read_store_environment(environment);
         settings.password_follows_its_file();
         Ok(settings)
     }
@@ -172,6 +173,23 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// What other tools take from the environment for these stores is taken here too.
+    fn read_store_environment(&mut self, environment: &Environment) {
+        let warehouse = self.get("warehouse").map_or("", |value| value.text.as_str());
+        let prefixes: &[&str] = match warehouse.split_once("://").map(|(scheme, _)| scheme) {
+            Some("s3" | "s3a") => &["AWS_"],
+            Some("gs" | "gcs") => &["GOOGLE_"],
+            Some("az" | "azure" | "adl" | "abfs" | "abfss") => &["AZURE_"],
+            _ => &[],
+        };
+        for (name, value) in environment.iter().filter(|(_, value)| !value.is_empty()) {
+            let known = self.storage.contains_key(&name.to_ascii_lowercase());
+            if !known && prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+                self.put_storage(name, value, Origin::Environment(name.clone()));
+            }
+        }
     }
 
     fn read_environment(&mut self, environment: &Environment) -> Result<()> {
@@ -320,7 +338,6 @@ fn engine(settings: &Settings) -> Result<EngineConfig> {
             text.parse().map_err(|_| anyhow!("\"{text}\" is not a number of partitions"))
         })?,
         lease_duration: settings.parse("lease_duration", positive)?,
-        ..EngineConfig::default()
     })
 }
 

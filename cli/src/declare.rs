@@ -1,9 +1,10 @@
 //! Running the same file again: a `CREATE` that the warehouse already holds,
-//! as it is, is passed over; a different one stays an error.
+//! as it is, is passed over; a different one stays an error. So is a continuous
+//! `INSERT` that runs already; one of given rows is executed each time.
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::sql::sqlparser::ast::ObjectName;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use tidemill_sql::parser;
 use tidemill_sql::session::Done;
 use tidemill_sql::statement::{ObjectKind, Statement};
@@ -35,6 +36,32 @@ pub async fn settle(
         .with_hint(format!(
             "the warehouse holds\n{text}\nto replace it, write CREATE OR REPLACE, or DROP it first"
         )))
+}
+
+/// Whether an `INSERT` is one that runs continuously already.
+pub async fn runs_already(target: &Target, sql: &str) -> Option<Done> {
+    let wanted = parser::parse_one(sql).ok()?.node;
+    if !matches!(wanted, Statement::Insert(_)) {
+        return None;
+    }
+    let wanted = wanted.redacted();
+    for query in queries(target).await? {
+        let name = ObjectName::from(vec![Ident::with_quote('"', query)]);
+        let Some(text) = definition(target, ObjectKind::Query, &name).await else { continue };
+        if parser::parse_one(&text).is_ok_and(|present| present.node.redacted() == wanted) {
+            let notice = format!("runs already as query {name}, goes on");
+            return Some(Done { tag: wanted.tag(), rows: None, notice: Some(notice) });
+        }
+    }
+    None
+}
+
+/// Names of the continuous queries.
+async fn queries(target: &Target) -> Option<Vec<String>> {
+    let Ok(Reply::Rows(rows)) = target.execute("SHOW QUERIES").await else { return None };
+    let batches = collect(rows).await.ok()?;
+    let names = batches.iter().filter_map(|batch| batch.column(0).as_string_opt::<i32>());
+    Some(names.flat_map(|names| names.iter().flatten().map(str::to_owned)).collect())
 }
 
 /// What a plain `CREATE` makes: neither `OR REPLACE` nor `IF NOT EXISTS`, which say

@@ -42,10 +42,10 @@ pub async fn run(shell: &mut Shell, history: Option<PathBuf>) -> Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    if let Some(path) = history {
-        if let Err(error) = lines.save_history(&path) {
-            talk(format!("note: can't save the history {}: {error}", path.display()));
-        }
+    if let Some(path) = history
+        && let Err(error) = lines.save_history(&path)
+    {
+        talk(format!("note: can't save the history {}: {error}", path.display()));
     }
     Ok(())
 }
@@ -72,10 +72,10 @@ fn editor(shell: &Shell, history: Option<&std::path::Path>) -> Result<Lines> {
         .build();
     let mut lines = Lines::with_config(config)?;
     lines.set_helper(Some(Helper::new(Arc::clone(&shell.target))));
-    if let Some(path) = history.filter(|path| path.exists()) {
-        if let Err(error) = lines.load_history(path) {
-            talk(format!("note: can't read the history {}: {error}", path.display()));
-        }
+    if let Some(path) = history.filter(|path| path.exists())
+        && let Err(error) = lines.load_history(path)
+    {
+        talk(format!("note: can't read the history {}: {error}", path.display()));
     }
     Ok(lines)
 }

@@ -165,6 +165,11 @@ impl Shell {
     }
 
     async fn execute(&self, target: &Target, sql: &str) -> Result<Reply, tidemill_sql::Error> {
+        if self.rerun
+            && let Some(done) = declare::runs_already(target, sql).await
+        {
+            return Ok(Reply::Done(done));
+        }
         match target.execute(sql).await {
             Err(error) if self.rerun => Ok(Reply::Done(declare::settle(target, sql, error).await?)),
             reply => reply,

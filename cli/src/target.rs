@@ -35,7 +35,7 @@ pub enum Reply {
 
 /// An open warehouse, or a connection.
 pub enum Target {
-    Embedded { database: Arc<Database>, session: Session },
+    Embedded { database: Arc<Database>, session: Box<Session> },
     Remote(Remote),
 }
 
@@ -70,7 +70,7 @@ impl Target {
     }
 
     pub fn of(database: Arc<Database>) -> Self {
-        let session = database.session();
+        let session = Box::new(database.session());
         Target::Embedded { database, session }
     }
 

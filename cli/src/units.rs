@@ -75,7 +75,7 @@ pub fn share(text: &str) -> Result<f64> {
 fn scaled(text: &str, units: &[(&str, f64)]) -> Option<u64> {
     let value = fraction(text, units)?;
     // Every count up to 2^53 is exact, and nobody types more.
-    (value >= 0.0 && value < 9e15 && value.fract() == 0.0).then_some(value as u64)
+    ((0.0..9e15).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }
 
 fn fraction(text: &str, units: &[(&str, f64)]) -> Option<f64> {
@@ -96,7 +96,7 @@ pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -4,6 +4,8 @@
 //! One test binary: every test starts its own processes in its own folder. Nothing
 //! guesses a port or sleeps: what has to be waited for is read from the program's output.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
+
 #[path = "cli/program.rs"]
 mod program;
 

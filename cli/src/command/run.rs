@@ -28,7 +28,11 @@ pub async fn run(args: RunArgs, config: Config) -> Result<ExitCode> {
     let database = database.map_err(|error| Failure::of(&error, ""))?;
     let ran = tokio::select! {
         ran = work(&args, &database, &scripts) => ran,
-        stopped = stop() => stopped.map(|()| ExitCode::SUCCESS),
+        // What was asked for once is not done yet; what runs until stopped is.
+        stopped = stop() => stopped.map(|()| match args.once {
+            true => ExitCode::from(INTERRUPTED),
+            false => ExitCode::SUCCESS,
+        }),
     };
     if !args.once {
         talk("stopping: finishing the epochs in flight");

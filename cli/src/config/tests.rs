@@ -85,6 +85,20 @@ fn storage_options_come_from_every_place() {
 }
 
 #[test]
+fn the_stores_own_variables_count_where_the_warehouse_lies_there() {
+    let env = environment(&[("AWS_REGION", "eu-west-1"), ("GOOGLE_X", "y")]);
+    let options = |warehouse: &str| {
+        let mut flags = Flags::default();
+        flags.set("warehouse", &Some(warehouse.into()));
+        let settings = Settings::load(flags, Some(file("stores", "")), &env).unwrap();
+        Config::from_settings(&settings).unwrap().engine.storage_options
+    };
+    assert!(options("./here").is_empty());
+    let s3 = options("s3://bucket/mill");
+    assert_eq!((s3.len(), s3["aws_region"].as_str()), (1, "eu-west-1"));
+}
+
+#[test]
 fn a_secret_is_not_in_debug_output() {
     let env = environment(&[("TIDEMILL_USER", "u"), ("TIDEMILL_PASSWORD", "hunter2")]);
     let settings = Settings::load(Flags::default(), Some(file("secret", "")), &env).unwrap();

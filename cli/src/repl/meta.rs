@@ -25,7 +25,7 @@ Printing
   \\timing           time of each statement, on or off
 SQL
   Statements end with ; and may span lines. Tab completes. Ctrl-C cancels what
-  runs. SUBSCRIBE TO name; shows rows as they come.
+  runs. SUBSCRIBE TO source; shows its rows as they come.
 ";
 
 /// Their names, for completion.

@@ -59,6 +59,28 @@ fn running_the_same_file_again_goes_on_and_adds_nothing() {
 }
 
 #[test]
+fn a_continuous_insert_is_not_started_twice() {
+    let program = Program::new();
+    program.write(
+        "insert.sql",
+        "CREATE SOURCE s WITH (connector = 'generator', template = 'orders', rows_per_second = 100);\n\
+         CREATE TABLE t (order_id BIGINT);\n\
+         INSERT INTO t SELECT order_id FROM s;\nINSERT INTO t VALUES (0);",
+    );
+    program.ok(&["run", "--once", "insert.sql"]);
+    let again = program.run(&["run", "--once", "insert.sql"]);
+    assert!(again.stderr.contains("runs already"), "{}", again.stderr);
+    let sql = "SELECT count(*) AS n FROM t WHERE order_id = 0";
+    assert_eq!(
+        program.ok(&["sql", "-c", sql, "--format", "csv"]),
+        "n\n2\n",
+        "given rows each time"
+    );
+    let queries = program.ok(&["sql", "-c", "SHOW QUERIES", "--format", "ndjson"]);
+    assert_eq!(queries.lines().count(), 1, "{queries}");
+}
+
+#[test]
 fn another_definition_under_the_same_name_is_refused_at_its_place() {
     let program = Program::new();
     let sql = pipeline(&program);
