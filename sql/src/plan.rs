@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
@@ -102,6 +103,31 @@ pub fn coerced(plan: LogicalPlan, schema: &SchemaRef) -> Result<LogicalPlan> {
     });
     let exprs: Vec<_> = exprs.collect();
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// Gives the parameters in an `INSERT`'s `VALUES` the types of the columns that they are
+/// written to: clients that bind by type (JDBC) have to know them.
+pub fn typed_parameters(
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+    named: &[Ident],
+) -> Result<LogicalPlan> {
+    let LogicalPlan::Values(values) = plan else { return Ok(plan) };
+    let column = |index: usize| match named.get(index) {
+        Some(ident) => schema.column_with_name(&fold(ident)).map(|(_, field)| field),
+        None if named.is_empty() => schema.fields().get(index).map(AsRef::as_ref),
+        None => None,
+    };
+    let typed = |(index, value): (usize, Expr)| match (value, column(index)) {
+        (Expr::Placeholder(Placeholder { id, field: None }), Some(field)) => {
+            let field = Field::new("", field.data_type().clone(), true);
+            Expr::Placeholder(Placeholder::new_with_field(id, Some(Arc::new(field))))
+        }
+        (value, _) => value,
+    };
+    let rows =
+        values.values.into_iter().map(|row| row.into_iter().enumerate().map(typed).collect());
+    Ok(LogicalPlanBuilder::values(rows.collect())?.build()?)
 }
 
 /// Spreads the columns of an `INSERT` over the table's: those not named are NULL.

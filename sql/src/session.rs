@@ -295,6 +295,16 @@ impl Session {
         prepare::prepare(self, sql).boxed().await
     }
 
+    /// The columns that a prepared query answers with these values. They differ from
+    /// those in [`Prepared`] where the type of a parameter can't be told without a value.
+    pub async fn bound_schema(
+        &self,
+        statement: &Prepared,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<SchemaRef> {
+        prepare::bound_schema(self, statement, parameters).boxed().await
+    }
+
     /// Executes a prepared statement with a value for each parameter.
     pub async fn execute_prepared(
         &self,

@@ -52,6 +52,7 @@ impl Database {
         table: &LakeTable,
     ) -> Result<LogicalPlan> {
         let plan = plan::query(&self.state, &insert.query).await?;
+        let plan = plan::typed_parameters(plan, &table.schema(), &insert.columns)?;
         plan::spread(plan, &table.schema(), &insert.columns)
             .map_err(|error| error.or_at(name_place(&insert.table)))
     }

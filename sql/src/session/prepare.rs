@@ -15,6 +15,9 @@ use crate::parser::parse_one;
 use crate::plan;
 use crate::statement::{Insert, Statement};
 
+/// The highest number that a parameter can have, as in PostgreSQL.
+const MAX_PARAMETERS: usize = 65_535;
+
 pub(super) async fn prepare(session: &Session, sql: &str) -> Result<Prepared> {
     let mut spanned = parse_one(sql)?;
     let place = spanned.start;
@@ -35,6 +38,35 @@ pub(super) async fn execute(
     prepared: &Prepared,
     parameters: Vec<ScalarValue>,
 ) -> Result<Answer> {
+    if prepared.parameters.fields().is_empty() && parameters.is_empty() {
+        return session.execute(&prepared.sql).boxed().await;
+    }
+    let (statement, plan) = bind(session, prepared, parameters).await?;
+    match statement {
+        Statement::Insert(insert) => {
+            Ok(Answer::Done(session.database.insert_bound(&insert, plan).await?))
+        }
+        _ => session.select(plan).await,
+    }
+}
+
+/// The columns that a query answers with these values: a parameter whose type can't be
+/// told from the statement gives its value's own.
+pub(super) async fn bound_schema(
+    session: &Session,
+    prepared: &Prepared,
+    parameters: Vec<ScalarValue>,
+) -> Result<SchemaRef> {
+    let (_, plan) = bind(session, prepared, parameters).await?;
+    Ok(Arc::new(plan.schema().as_arrow().clone()))
+}
+
+/// The plan with a value in place of each parameter.
+async fn bind(
+    session: &Session,
+    prepared: &Prepared,
+    parameters: Vec<ScalarValue>,
+) -> Result<(Statement, LogicalPlan)> {
     let wanted = prepared.parameters.fields().len();
     if parameters.len() != wanted {
         return Err(Error::types(format!(
@@ -42,27 +74,25 @@ pub(super) async fn execute(
             parameters.len()
         )));
     }
-    if wanted == 0 {
-        return session.execute(&prepared.sql).boxed().await;
-    }
     let mut spanned = parse_one(&prepared.sql)?;
     number_placeholders(&mut spanned.node)?;
     let Some(plan) = plan_of(session, &spanned.node).await? else {
         return Err(Error::refused(format!("{} takes no parameters", spanned.node.tag())));
     };
-    let values = cast_to(parameters, &prepared.parameters)?;
-    let bound = plan.with_param_values(ParamValues::from(values))?;
-    match &spanned.node {
-        Statement::Insert(insert) => {
-            Ok(Answer::Done(session.database.insert_bound(insert, bound).await?))
-        }
-        _ => session.select(bound).await,
-    }
+    let values = cast_to(parameters, &prepared.parameters, prepared.is_query)?;
+    Ok((spanned.node, plan.with_param_values(ParamValues::from(values))?))
 }
 
 /// A value takes the type that the statement expects where one is known: a
 /// client that has only one integer type can still fill a DECIMAL.
-fn cast_to(values: Vec<ScalarValue>, schema: &SchemaRef) -> Result<Vec<ScalarValue>> {
+///
+/// In a query, a number that would lose its fraction by it stays what it is, and the
+/// plan coerces as it does for a literal: `id = 1.5` must not find 1.
+fn cast_to(
+    values: Vec<ScalarValue>,
+    schema: &SchemaRef,
+    is_query: bool,
+) -> Result<Vec<ScalarValue>> {
     let each = values.into_iter().zip(schema.fields()).map(|(value, field)| {
         if *field.data_type() == DataType::Null || value.data_type() == *field.data_type() {
             return Ok(value);
@@ -76,13 +106,11 @@ fn cast_to(values: Vec<ScalarValue>, schema: &SchemaRef) -> Result<Vec<ScalarVal
                 error.strip_backtrace()
             ))
         })?;
-        Ok(if is_rounded(&value, &cast) { value } else { cast })
+        Ok(if is_query && is_rounded(&value, &cast) { value } else { cast })
     });
     each.collect()
 }
 
-/// A number that would lose its fraction stays what it is, and the plan coerces as it
-/// does for a literal: `id = 1.5` must not find 1.
 fn is_rounded(value: &ScalarValue, cast: &ScalarValue) -> bool {
     let numbers = value.data_type().is_numeric() && cast.data_type().is_numeric();
     numbers && cast.cast_to(&value.data_type()).is_ok_and(|back| back != *value)
@@ -117,9 +145,10 @@ fn parameter_schema(plan: &LogicalPlan) -> Result<SchemaRef> {
     let types = plan.get_parameter_types()?;
     let mut numbered = Vec::new();
     for (name, ty) in types {
-        let number: usize = name.trim_start_matches('$').parse().map_err(|_| {
+        let number = name.trim_start_matches('$').parse().ok();
+        let number = number.filter(|n| (1..=MAX_PARAMETERS).contains(n)).ok_or_else(|| {
             Error::syntax(format!("parameter \"{name}\" has no number"))
-                .with_hint("write $1, $2, … or ?")
+                .with_hint(format!("write $1, $2, … ${MAX_PARAMETERS}, or ?"))
         })?;
         numbered.push((number, ty.unwrap_or(DataType::Null)));
     }
