@@ -61,13 +61,16 @@ pub(crate) struct Execution {
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 impl Execution {
-    pub fn new(statement: &Statement) -> Result<Self> {
-        Ok(Self {
-            session: statement.session.clone(),
-            prepared: statement.prepared.clone(),
-            schema: statement.schema.clone(),
-            rows: statement.executions()?,
-        })
+    pub async fn new(statement: &Statement) -> Result<Self> {
+        let (session, prepared) = (statement.session.clone(), statement.prepared.clone());
+        let rows = statement.executions()?;
+        let schema = match rows.first() {
+            Some(row) if statement.is_open() => {
+                wire_schema(&*session.sql.bound_schema(&prepared, row.clone()).await?)
+            }
+            _ => statement.schema.clone(),
+        };
+        Ok(Self { session, prepared, schema, rows })
     }
 
     /// Runs a query; the results for several rows of parameters follow one another.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
@@ -56,21 +56,35 @@ impl Statement {
         }
     }
 
+    /// Whether its columns can depend on the values that are bound.
+    pub fn is_open(&self) -> bool {
+        let mut parameters = self.prepared.parameters.fields().iter();
+        self.prepared.is_query && parameters.any(|field| field.data_type() == &DataType::Null)
+    }
+
     /// Binds the rows of `batches`; none of both takes what was bound away.
     pub fn bind(&self, batches: &[RecordBatch]) -> Result<()> {
         *self.bound.lock() = rows(batches, &self.prepared.parameters)?;
         Ok(())
     }
 
-    /// The parameters' types as clients should know them. A type that can't be told is
-    /// text: the JDBC driver would bind nothing but NULL to the Null type.
+    /// The parameters' types as clients should know them.
     pub fn parameter_schema(&self) -> SchemaRef {
-        let fields = self.prepared.parameters.fields().iter().map(|field| {
-            let known = field.data_type() != &DataType::Null;
-            let data_type = if known { field.data_type().clone() } else { DataType::Utf8 };
-            Field::new(field.name(), data_type, true)
-        });
-        wire_schema(&Schema::new(fields.collect::<Vec<_>>()))
+        let fields = self.prepared.parameters.fields().iter();
+        let told = fields.map(|field| Field::new(field.name(), told(field.data_type()), true));
+        wire_schema(&Schema::new(told.collect::<Vec<_>>()))
+    }
+}
+
+/// The type that clients are told of a parameter. The JDBC driver binds by it, and would
+/// bind nothing but NULL to the Null type; and it writes its milliseconds unconverted into
+/// whatever unit a timestamp has.
+fn told(parameter: &DataType) -> DataType {
+    match parameter {
+        DataType::Null => DataType::Utf8,
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        DataType::Time32(_) | DataType::Time64(_) => DataType::Time32(TimeUnit::Millisecond),
+        other => other.clone(),
     }
 }
 

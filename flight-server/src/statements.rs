@@ -101,7 +101,7 @@ impl Statements {
         statement: &Statement,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
-        let execution = Arc::new(Execution::new(statement)?);
+        let execution = Arc::new(Execution::new(statement).await?);
         let info = FlightInfo::new().try_with_schema(&execution.schema)?.with_ordered(true);
         let info = match execution.prepared.is_query {
             true => info,
@@ -195,7 +195,7 @@ impl Statements {
         if statement.prepared.is_query {
             return Err(Error::request("the statement answers rows: execute it as a query"));
         }
-        Arc::new(Execution::new(&statement)?).command().await.map(counted)
+        Arc::new(Execution::new(&statement).await?).command().await.map(counted)
     }
 
     pub async fn info_of_prepared(

@@ -1,14 +1,18 @@
 //! GetSqlInfo: what the server is and what its SQL can do.
 //!
 //! Clients ask for what they can't do without: flightsql-dbapi for 0, 2, 3 and 504, ADBC
-//! for 8. Only codes of the `SqlInfo` enum are sent; the JDBC driver fails on others.
+//! for 8. Only codes of the `SqlInfo` enum are sent; the JDBC driver fails on others, and
+//! on values of another type than it reads a code with.
+
+use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
     CommandGetSqlInfo, SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel,
-    SqlSupportedCaseSensitivity, SqlSupportedGroupBy, SqlSupportedSubqueries,
-    SqlSupportedTransaction, SqlSupportedUnions, SqlTransactionIsolationLevel, SupportedSqlGrammar,
+    SqlSupportedCaseSensitivity, SqlSupportedGroupBy, SqlSupportedResultSetConcurrency,
+    SqlSupportedResultSetType, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions,
+    SqlSupportsConvert, SqlTransactionIsolationLevel, SupportedSqlGrammar,
 };
 
 use crate::error::Result;
@@ -164,7 +168,9 @@ fn all() -> Result<SqlInfoData> {
     server(&mut infos);
     names(&mut infos);
     language(&mut infos);
+    results(&mut infos);
     limits(&mut infos);
+    infos.append(SqlInfo::SqlSupportsConvert, conversions());
     Ok(infos.build()?)
 }
 
@@ -263,9 +269,47 @@ fn grammar(infos: &mut SqlInfoDataBuilder) {
     infos.append(SqlInfo::SqlSupportedPositionedCommands, 0);
     infos.append(SqlInfo::SqlSupportedSubqueries, subqueries);
     infos.append(SqlInfo::SqlSupportedUnions, unions);
-    infos.append(SqlInfo::SqlDefaultTransactionIsolation, no_transactions);
+    // JDBC reads this one as a BIGINT.
+    infos.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(no_transactions));
     infos.append(SqlInfo::SqlTransactionsSupported, false);
     infos.append(SqlInfo::SqlSupportedTransactionsIsolationLevels, bits(&[no_transactions]));
+}
+
+/// Results are read once, forwards.
+fn results(infos: &mut SqlInfoDataBuilder) {
+    let forward = SqlSupportedResultSetType::SqlResultSetTypeForwardOnly as i32;
+    let read_only = SqlSupportedResultSetConcurrency::SqlResultSetConcurrencyReadOnly as i32;
+    infos.append(SqlInfo::SqlSupportedResultSetTypes, bits(&[forward]));
+    infos.append(SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly, bits(&[read_only]));
+    let none = [
+        SqlInfo::SqlSupportedConcurrenciesForResultSetUnspecified,
+        SqlInfo::SqlSupportedConcurrenciesForResultSetScrollSensitive,
+        SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive,
+    ];
+    none.into_iter().for_each(|info| infos.append(info, 0));
+}
+
+/// What CAST converts to what.
+fn conversions() -> BTreeMap<i32, Vec<i32>> {
+    use SqlSupportsConvert as C;
+    let numbers = [
+        C::SqlConvertTinyint,
+        C::SqlConvertSmallint,
+        C::SqlConvertInteger,
+        C::SqlConvertBigint,
+        C::SqlConvertReal,
+        C::SqlConvertFloat,
+        C::SqlConvertDecimal,
+        C::SqlConvertNumeric,
+        C::SqlConvertBit,
+    ];
+    let times = [C::SqlConvertDate, C::SqlConvertTimestamp];
+    let text = C::SqlConvertVarchar;
+    let to = |kinds: &[C]| kinds.iter().chain([&text]).map(|kind| *kind as i32).collect::<Vec<_>>();
+    let from_number = numbers.iter().map(|kind| (*kind as i32, to(&numbers)));
+    let from_time = times.iter().map(|kind| (*kind as i32, to(&times)));
+    let from_text = (text as i32, to(&[&numbers[..], &times[..]].concat()));
+    from_number.chain(from_time).chain([from_text]).collect()
 }
 
 /// 0 says that there is no limit, or none that is known.

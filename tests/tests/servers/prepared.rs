@@ -135,6 +135,60 @@ async fn a_parameter_of_unknown_type_is_not_told_to_be_null() -> Result {
 }
 
 #[tokio::test]
+async fn a_result_of_unknown_type_takes_that_of_the_value() -> Result {
+    let server = Server::open().await?;
+    let mut client = server.flight().await?;
+    let mut statement = client.prepare("SELECT ? AS anything".to_owned(), None).await?;
+    for value in
+        [numbers(&[7]), texts(&[Some("seven")]), union(2, Arc::new(Float64Array::from(vec![0.7])))?]
+    {
+        statement.set_parameters(parameters(vec![value])?)?;
+        let info = statement.execute().await?;
+        let promised = info.clone().try_decode_schema()?;
+        let batches = read(&mut client, info).await?;
+        assert_eq!(*batches[0].schema(), promised);
+        assert_eq!(batches[0].num_rows(), 1);
+        assert_ne!(promised.field(0).data_type(), &DataType::Null);
+    }
+    server.stop().await
+}
+
+#[tokio::test]
+async fn the_parameters_of_an_insert_have_the_types_of_its_columns() -> Result {
+    let server = Server::open().await?;
+    server.setup(&["CREATE TABLE t (a BIGINT, b DECIMAL(10,2), c TIMESTAMP, d VARCHAR)"]).await?;
+    let mut client = server.flight().await?;
+    let types = async |client: &mut FlightClient, sql: &str| -> Result<Vec<String>> {
+        let statement = client.prepare(sql.to_owned(), None).await?;
+        let fields = statement.parameter_schema()?.fields().clone();
+        Ok(fields.iter().map(|field| field.data_type().to_string()).collect())
+    };
+    let all = types(&mut client, "INSERT INTO t VALUES (?, ?, ?, ?), (?, ?, ?, ?)").await?;
+    // JDBC writes milliseconds into a timestamp of any unit.
+    assert_eq!(all[..4], ["Int64", "Decimal128(10, 2)", "Timestamp(ms)", "Utf8"]);
+    assert_eq!(all[..4], all[4..]);
+    let some = types(&mut client, "INSERT INTO t VALUES (1, ?, NULL, ?)").await?;
+    assert_eq!(some, ["Decimal128(10, 2)", "Utf8"]);
+    let named = types(&mut client, "INSERT INTO t (d, a) VALUES ($2, $1)").await?;
+    assert_eq!(named, ["Int64", "Utf8"]);
+    server.stop().await
+}
+
+#[tokio::test]
+async fn a_parameter_with_a_silly_number_is_refused() -> Result {
+    let server = Server::open().await?;
+    let mut client = server.flight().await?;
+    let zero = client.prepare("SELECT CAST($0 AS BIGINT)".to_owned(), None).await;
+    assert!(zero.err().ok_or("it was prepared")?.to_string().contains("zero"));
+    for number in ["65536", "99999999999", "99999999999999999999999"] {
+        let sql = format!("SELECT CAST(${number} AS BIGINT)");
+        let error = client.prepare(sql, None).await.err().ok_or("it was prepared")?.to_string();
+        assert!(error.contains("has no number"), "{error}");
+    }
+    server.stop().await
+}
+
+#[tokio::test]
 async fn values_are_wanted_neither_more_nor_fewer() -> Result {
     let server = Server::open().await?;
     server.setup(&NOTES).await?;
