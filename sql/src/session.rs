@@ -240,8 +240,11 @@ impl Session {
             Statement::CreateSink(create) => &create.query,
             Statement::Insert(insert) => return self.database.prepare_insert(insert).await,
             other => {
-                return Err(Error::refused(format!("EXPLAIN INCREMENTAL does not take {}", other.tag()))
-                    .with_hint("give it a SELECT or a CREATE MATERIALIZED VIEW"));
+                return Err(Error::refused(format!(
+                    "EXPLAIN INCREMENTAL does not take {}",
+                    other.tag()
+                ))
+                .with_hint("give it a SELECT or a CREATE MATERIALIZED VIEW"));
             }
         };
         plan::query(&self.state(), query).await

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use parking_lot::Mutex;
@@ -21,6 +22,10 @@ use crate::source::{Reader, Rows};
 const FIRST_ROWS: u64 = 10_000;
 /// An epoch of a backlog never shrinks below this, however wide the rows.
 const FEWEST_ROWS: u64 = 100;
+
+/// How often, and after what pause, a source that seems to have shrunk is asked again.
+const SECOND_LOOKS: usize = 5;
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// The rows of one epoch, read and decoded.
 pub struct EpochRows {
@@ -156,7 +161,7 @@ impl Intake {
         }
         let available = match target {
             Some(target) => target.clone(),
-            None => self.available().await?,
+            None => self.settled().await?,
         };
         let sources = self.next_ranges(&available).await?;
         let waiting = self.waiting(&available);
@@ -176,6 +181,29 @@ impl Intake {
         self.progress.record(&plan).await?;
         self.advance(&plan);
         Ok(Some(plan))
+    }
+
+    /// What every source holds now. A broker that has just come back may say for a
+    /// moment that it holds less than it does: it is asked again before that counts.
+    async fn settled(&self) -> Result<Target> {
+        let mut available = self.available().await?;
+        for _ in 0..SECOND_LOOKS {
+            if !self.is_beyond(&available) {
+                break;
+            }
+            tokio::time::sleep(SECOND_LOOK).await;
+            available = self.available().await?;
+        }
+        Ok(available)
+    }
+
+    /// Whether some position lies behind the end of its partition.
+    fn is_beyond(&self, available: &Target) -> bool {
+        self.positions.iter().any(|(name, offsets)| {
+            let ends = available.get(name);
+            let beyond = |(p, at): (&i32, &i64)| ends?.get(p).map(|range| *at > range.end);
+            offsets.iter().any(|position| beyond(position) == Some(true))
+        })
     }
 
     fn advance(&mut self, plan: &EpochPlan) {
@@ -261,11 +289,12 @@ impl Feed {
             }
             if at > range.end {
                 let message = format!(
-                    "partition {partition} ends at offset {}, before {at}, which was read \
-                     already; was it deleted and made again?",
+                    "partition {partition} ends at offset {}, but {at} was read already; it was \
+                     deleted and made again, or lost records: create the view again to read \
+                     what is there now",
                     range.end
                 );
-                return Err(Error::Source { name: self.name.clone(), message, retryable: true });
+                return Err(Error::Source { name: self.name.clone(), message, retryable: false });
             }
         }
         Ok(())

@@ -437,9 +437,11 @@ fn table_options(create: &CreateTable) -> Result<Checked> {
 fn refuse_files(checked: &Checked) -> Result<()> {
     match checked.string("connector") {
         None | Some("delta") => Ok(()),
-        Some(other) => Err(Error::refused(format!("a table with connector '{other}' is not supported"))
-            .at(checked.entry("connector").and_then(|entry| entry.value_location()))
-            .with_hint("CREATE SOURCE reads files; CREATE TABLE … AS SELECT copies them")),
+        Some(other) => {
+            Err(Error::refused(format!("a table with connector '{other}' is not supported"))
+                .at(checked.entry("connector").and_then(|entry| entry.value_location()))
+                .with_hint("CREATE SOURCE reads files; CREATE TABLE … AS SELECT copies them"))
+        }
     }
 }
 

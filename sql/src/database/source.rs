@@ -96,11 +96,13 @@ impl Database {
                 Arc::new(FilesSource::new(name, schema, &options, log)?)
             }
             other => {
-                return Err(Error::refused(format!("a source with connector '{other}' is not supported"))
-                    .at(checked.entry("connector").and_then(|entry| entry.value_location()))
-                    .with_hint(
-                        "a lake table is declared by CREATE TABLE … WITH (connector = 'delta')",
-                    ));
+                return Err(Error::refused(format!(
+                    "a source with connector '{other}' is not supported"
+                ))
+                .at(checked.entry("connector").and_then(|entry| entry.value_location()))
+                .with_hint(
+                    "a lake table is declared by CREATE TABLE … WITH (connector = 'delta')",
+                ));
             }
         })
     }
