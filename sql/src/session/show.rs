@@ -207,10 +207,12 @@ fn describe_schema(schema: &SchemaRef) -> Result<Answer> {
 
 /// `EXPLAIN` as DataFusion's own statement.
 pub(super) fn explain_statement(explain: &Explain, query: &Query) -> Result<DfStatement> {
-    let mut options = ExplainStatementOptions::default();
-    options.analyze = explain.mode == ExplainMode::Analyze;
-    options.verbose = explain.verbose;
-    options.format = explain.format.as_deref().map(ExplainFormat::from_str).transpose()?;
+    let options = ExplainStatementOptions {
+        analyze: explain.mode == ExplainMode::Analyze,
+        verbose: explain.verbose,
+        format: explain.format.as_deref().map(ExplainFormat::from_str).transpose()?,
+        ..ExplainStatementOptions::default()
+    };
     let query = SqlStatement::Query(Box::new(query.clone()));
     let statement = Box::new(DfStatement::Statement(Box::new(query)));
     Ok(DfStatement::Explain(ExplainStatement { options, statement }))
