@@ -34,8 +34,10 @@ pub struct Driver {
 
 impl Driver {
     pub fn new(mut world: World, way: Way) -> Self {
-        if way == Way::OneRow {
-            world.config.max_rows_per_epoch = 1;
+        match way {
+            Way::OneRow => world.config.max_rows_per_epoch = 1,
+            Way::Overlapped => world.config.max_rows_per_epoch = 2,
+            _ => {}
         }
         Self { world, way, session: None, dealt: BTreeMap::new() }
     }
@@ -97,6 +99,10 @@ impl Driver {
                 self.run_dry(query.as_deref()).await?
             }
             Directive::Step(query) => self.step(query.as_deref()).await?,
+            Directive::Run if self.way == Way::Overlapped => {
+                self.open().await?.database().run_once(&|_| ()).await?;
+                0
+            }
             Directive::Run => self.run_dry(None).await?,
             Directive::Restart => {
                 self.restart().await?;

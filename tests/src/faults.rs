@@ -19,6 +19,7 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// What happens at operation n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Countdown {
     afterwards: Afterwards,
     count: AtomicUsize,
     hit: AtomicBool,
+    /// Rings when operation n was reached.
+    bell: Notify,
     what: Mutex<String>,
 }
 
@@ -65,6 +68,7 @@ impl Countdown {
             afterwards,
             count: AtomicUsize::new(0),
             hit: AtomicBool::new(false),
+            bell: Notify::new(),
             what: Mutex::default(),
         })
     }
@@ -72,6 +76,11 @@ impl Countdown {
     /// Whether operation n was ever reached.
     pub fn hit(&self) -> bool {
         self.hit.load(SeqCst)
+    }
+
+    /// Waits until operation n is reached.
+    pub async fn reached(&self) {
+        self.bell.notified().await;
     }
 
     /// The operation that failed.
@@ -90,6 +99,7 @@ impl Countdown {
         if count == self.at {
             self.hit.store(true, SeqCst);
             *self.what.lock() = format!("operation {count}, {verb} {path}");
+            self.bell.notify_one();
             return match self.fault {
                 Fault::AnswerLost if writes => Ok(Fate::AnswerLost),
                 _ => Err(broken(verb, path)),

@@ -13,11 +13,20 @@ pub enum Way {
     Restarts,
     /// Records are dealt out over three partitions, one after the other.
     ThreePartitions,
+    /// `RUN` reads an epoch while the one before is executed and the one before that is
+    /// committed, as a running engine does; two rows an epoch.
+    Overlapped,
 }
 
 impl Way {
-    pub const ALL: [Way; 5] =
-        [Way::AsWritten, Way::OneRow, Way::OneEpoch, Way::Restarts, Way::ThreePartitions];
+    pub const ALL: [Way; 6] = [
+        Way::AsWritten,
+        Way::OneRow,
+        Way::OneEpoch,
+        Way::Restarts,
+        Way::ThreePartitions,
+        Way::Overlapped,
+    ];
 
     /// As `onlyif`, `skipif` and `# ways:` spell it.
     pub fn label(self) -> &'static str {
@@ -27,6 +36,7 @@ impl Way {
             Way::OneEpoch => "one-epoch",
             Way::Restarts => "restarts",
             Way::ThreePartitions => "three-partitions",
+            Way::Overlapped => "overlapped",
         }
     }
 

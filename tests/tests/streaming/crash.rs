@@ -1,4 +1,4 @@
-//! Storage fails at operation 1, 2, 3, …, in four ways, until a run gets through.
+//! Storage fails at operation 1, 2, 3, …, in several ways, until a run gets through.
 //! After each failure another engine recovers over what was left, and in the end
 //! every view holds what the oracle says, every bad record is kept once, and
 //! every epoch stands once in the logs.
@@ -9,12 +9,16 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_engine::Error as EngineError;
-use tidemill_sql::{Answer, Session};
+use tidemill_sql::error::Cause;
+use tidemill_sql::{Answer, Database, Session};
 use tidemill_tests::error::{Error, Result};
 use tidemill_tests::faults::{Afterwards, Countdown, Fault, FaultyStore};
 use tidemill_tests::values::sorted_lines;
 use tidemill_tests::world::World;
 use tidemill_tests::{delta_log, oracle};
+
+/// More than a runtime needs to drop what was aborted.
+const YIELDS: usize = 10_000;
 
 /// Statements that can be said again after a crash.
 const SETUP: [&str; 4] = [
@@ -55,10 +59,21 @@ async fn execute(session: &Session, sql: &str) -> Result<()> {
     Ok(())
 }
 
+/// How epochs are run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    OneByOne,
+    /// An epoch is read while the one before it is executed and committed.
+    Overlapped,
+}
+
 /// Everything that is to be done, from whatever state.
-async fn work(session: &Session) -> Result<()> {
+async fn work(session: &Session, pace: Pace) -> Result<()> {
     for statement in SETUP {
         execute(session, statement).await?;
+    }
+    if pace == Pace::Overlapped {
+        return Ok(session.database().run_once(&|_| ()).await?);
     }
     let engine = Arc::clone(session.database().engine());
     for query in engine.queries() {
@@ -67,16 +82,45 @@ async fn work(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Works over storage that breaks; tries again once where that makes sense.
-async fn work_until_it_breaks(world: &World, countdown: &Arc<Countdown>, again: bool) {
+/// Works over storage that breaks. A process that dies does so at once; else it tries
+/// again, as a person does with a statement that failed.
+async fn work_until_it_breaks(
+    world: &World,
+    countdown: &Arc<Countdown>,
+    afterwards: Afterwards,
+    pace: Pace,
+) {
     let store = FaultyStore::new(Arc::clone(&world.store), Arc::clone(countdown));
     // What fails here is what the test is about; what is left behind is checked later.
-    let Ok(database) = world.open_over(Arc::new(store)).await else { return };
-    let session = database.session();
-    if work(&session).await.is_err() && again {
-        let _ = work(&session).await;
+    let working = async {
+        let session = world.open_over(Arc::new(store)).await?.session();
+        let worked = work(&session, pace).await;
+        if worked.is_err() && afterwards == Afterwards::Fine {
+            return work(&session, pace).await;
+        }
+        worked
+    };
+    tokio::select! {
+        _ = working => {}
+        () = countdown.reached(), if afterwards == Afterwards::Dead => {}
     }
     countdown.kill();
+}
+
+/// Opens another engine as soon as the tasks of the one before, which were dropped in
+/// the middle, are really gone and the lease with them. A process takes them along.
+async fn open_after(world: &World) -> Result<Arc<Database>> {
+    for _ in 0..YIELDS {
+        match world.open().await {
+            Err(Error::Sql(error)) if in_use(&error) => tokio::task::yield_now().await,
+            opened => return opened,
+        }
+    }
+    world.open().await
+}
+
+fn in_use(error: &tidemill_sql::Error) -> bool {
+    matches!(error.cause(), Cause::Engine(EngineError::InUse { .. }))
 }
 
 /// What must hold however the crash went.
@@ -101,16 +145,15 @@ async fn check(session: &Session, world: &World) -> Result<()> {
 }
 
 /// Runs with the fault at operation 1, 2, 3, … until it is not reached any more.
-async fn count_down(fault: Fault, afterwards: Afterwards) {
+async fn count_down(fault: Fault, afterwards: Afterwards, pace: Pace) {
     let mut failures = Vec::new();
     for at in 1.. {
         let world = world();
         let countdown = Countdown::new(at, fault, afterwards);
-        work_until_it_breaks(&world, &countdown, afterwards == Afterwards::Fine).await;
+        work_until_it_breaks(&world, &countdown, afterwards, pace).await;
         let recovered = async {
-            let database = world.open().await?;
-            let session = database.session();
-            work(&session).await?;
+            let session = open_after(&world).await?.session();
+            work(&session, pace).await?;
             check(&session, &world).await
         };
         if let Err(error) = recovered.await {
@@ -126,22 +169,27 @@ async fn count_down(fault: Fault, afterwards: Afterwards) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_dies_before_an_operation() {
-    count_down(Fault::Refused, Afterwards::Dead).await;
+    count_down(Fault::Refused, Afterwards::Dead, Pace::OneByOne).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_dies_after_an_operation() {
-    count_down(Fault::AnswerLost, Afterwards::Dead).await;
+    count_down(Fault::AnswerLost, Afterwards::Dead, Pace::OneByOne).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_dies_while_epochs_overlap() {
+    count_down(Fault::AnswerLost, Afterwards::Dead, Pace::Overlapped).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_fails_once() {
-    count_down(Fault::Refused, Afterwards::Fine).await;
+    count_down(Fault::Refused, Afterwards::Fine, Pace::OneByOne).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_lost_once() {
-    count_down(Fault::AnswerLost, Afterwards::Fine).await;
+    count_down(Fault::AnswerLost, Afterwards::Fine, Pace::OneByOne).await;
 }
 
 /// Writes the token after the newest, as an engine on another machine does.
@@ -170,6 +218,6 @@ async fn an_engine_that_was_superseded_commits_nothing() {
     assert!(matches!(stepped, Err(EngineError::Fenced { .. })), "{stepped:?}");
     drop(old);
     let new = world.open().await.expect("the second engine");
-    work(&new.session()).await.expect("the second engine works");
+    work(&new.session(), Pace::OneByOne).await.expect("the second engine works");
     check(&new.session(), &world).await.expect("nothing is there twice");
 }

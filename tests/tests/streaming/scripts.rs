@@ -61,3 +61,8 @@ async fn a_restart_after_every_epoch() {
 async fn three_partitions() {
     run_all(Way::ThreePartitions).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn epochs_overlap() {
+    run_all(Way::Overlapped).await;
+}
