@@ -5,6 +5,9 @@
 //! `TIDEMILL_REQUIRE_ALL=1` they fail instead. By default they run in short
 //! forms; `TIDEMILL_LONG=1` (`scripts/long.sh`) runs them whole.
 
+// All of this is test code, though not all of it stands in test functions.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod crash;
 mod events;
 mod ingest;
