@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -56,6 +58,8 @@ pub(crate) struct Execution {
     pub schema: SchemaRef,
     /// It runs once for each.
     rows: Arc<[Row]>,
+    /// Or once for all of these.
+    given: Option<Arc<[RecordBatch]>>,
 }
 
 type Batches = BoxStream<'static, Result<RecordBatch>>;
@@ -63,20 +67,26 @@ type Batches = BoxStream<'static, Result<RecordBatch>>;
 impl Execution {
     pub async fn new(statement: &Statement) -> Result<Self> {
         let (session, prepared) = (statement.session.clone(), statement.prepared.clone());
-        let rows = statement.executions()?;
+        let given = statement.rows_to_write();
+        let rows = if given.is_some() { Arc::new([]) } else { statement.executions()? };
         let schema = match rows.first() {
             Some(row) if statement.is_open() => {
                 wire_schema(&*session.sql.bound_schema(&prepared, row.clone()).await?)
             }
             _ => statement.schema.clone(),
         };
-        Ok(Self { session, prepared, schema, rows })
+        Ok(Self { session, prepared, schema, rows, given })
+    }
+
+    /// What is left to read of a command that has run: nothing, with its columns.
+    pub fn emptied(&self) -> Self {
+        let (session, prepared) = (self.session.clone(), self.prepared.clone());
+        Self { session, prepared, schema: self.schema.clone(), rows: Arc::new([]), given: None }
     }
 
     /// Runs a query; the results for several rows of parameters follow one another.
     pub async fn query(self: Arc<Self>) -> Result<Batches> {
-        // A command ran when its ticket was made.
-        if self.rows.is_empty() || !self.prepared.is_query {
+        if self.rows.is_empty() {
             return Ok(stream::empty().boxed());
         }
         let first = self.query_row(0).await?;
@@ -108,6 +118,10 @@ impl Execution {
     /// gone away: nothing is left half done.
     pub async fn command(self: Arc<Self>) -> Result<Done> {
         detached(async move {
+            if let Some(batches) = &self.given {
+                let rows = stream_of(batches)?;
+                return Ok(self.session.sql.insert_rows(&self.prepared, rows).await?);
+            }
             let mut total = Done { tag: String::new(), rows: None, notice: None };
             for row in self.rows.iter() {
                 let answer = self.session.sql.execute_prepared(&self.prepared, row.clone()).await?;
@@ -119,6 +133,12 @@ impl Execution {
         })
         .await
     }
+}
+
+fn stream_of(batches: &[RecordBatch]) -> Result<SendableRecordBatchStream> {
+    let first = batches.first().ok_or_else(|| Error::Internal("no rows are given".to_owned()))?;
+    let rows = stream::iter(batches.to_vec()).map(Ok);
+    Ok(Box::pin(RecordBatchStreamAdapter::new(first.schema(), rows)))
 }
 
 /// Executes a statement that is sent as an update; answers the rows written.
@@ -135,7 +155,7 @@ fn done(answer: Answer) -> Result<Done> {
     }
 }
 
-async fn detached<T: Send + 'static>(
+pub(crate) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     let panicked = |_| Error::Internal("a statement panicked".to_owned());

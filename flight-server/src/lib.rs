@@ -12,6 +12,7 @@ pub mod client;
 mod connection;
 mod error;
 mod execution;
+mod ingest;
 mod metadata;
 mod options;
 mod prepared;

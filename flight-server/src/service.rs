@@ -164,8 +164,9 @@ impl Service {
                     self.shared.statements.update_prepared(&caller.session, handle, messages);
                 done.await?.encode_to_vec()
             }
-            Command::CommandStatementIngest(_) => {
-                return Err(Error::Unsupported("bulk ingestion (INSERT does it)".to_owned()));
+            Command::CommandStatementIngest(command) => {
+                let loaded = self.shared.statements.ingest(&caller.session, command, messages);
+                loaded.await?.encode_to_vec()
             }
             other => return Err(Error::Unsupported(format!("the command {}", other.type_url()))),
         };

@@ -7,8 +7,8 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, Command,
-    CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, DoPutUpdateResult,
-    ProstMessageExt, TicketStatementQuery,
+    CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData, FlightDescriptor,
@@ -21,7 +21,8 @@ use tidemill_sql::Done;
 use tonic::Status;
 
 use crate::error::{Error, Result};
-use crate::execution::{Execution, Outcome, Running, update, watched};
+use crate::execution::{Execution, Outcome, Running, detached, update, watched};
+use crate::ingest::ingest;
 use crate::options::ServeOptions;
 use crate::prepared::{Statement, read_batches};
 use crate::session::ClientSession;
@@ -103,13 +104,14 @@ impl Statements {
     ) -> Result<FlightInfo> {
         let execution = Arc::new(Execution::new(statement).await?);
         let info = FlightInfo::new().try_with_schema(&execution.schema)?.with_ordered(true);
-        let info = match execution.prepared.is_query {
-            true => info,
+        let (info, execution) = match execution.prepared.is_query {
+            true => (info, execution),
             false => {
-                let done = execution.clone().command().await?;
+                let left = Arc::new(execution.emptied());
+                let done = execution.command().await?;
                 let rows = done.rows.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(-1);
                 let outcome = Outcome::from(done).encode_to_vec();
-                info.with_total_records(rows).with_app_metadata(outcome)
+                (info.with_total_records(rows).with_app_metadata(outcome), left)
             }
         };
         let owner = execution.session.owner();
@@ -176,7 +178,7 @@ impl Statements {
         messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     ) -> Result<DoPutPreparedStatementResult> {
         let statement = self.prepared(session, &handle)?;
-        statement.bind(&read_batches(messages, self.max_message_size).await?)?;
+        statement.bind(read_batches(messages, self.max_message_size).await?)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
     }
 
@@ -190,7 +192,7 @@ impl Statements {
         let batches = read_batches(messages, self.max_message_size).await?;
         // Parameters may come with the update, or have been bound before it.
         if !batches.is_empty() {
-            statement.bind(&batches)?;
+            statement.bind(batches)?;
         }
         if statement.prepared.is_query {
             return Err(Error::request("the statement answers rows: execute it as a query"));
@@ -220,6 +222,18 @@ impl Statements {
             Some(handle) => self.read(session, handle).await,
             None => Err(Error::Internal("an info came without its ticket".to_owned())),
         }
+    }
+
+    /// Loads the batches that follow into a table, in one commit.
+    pub async fn ingest(
+        &self,
+        session: &Session,
+        command: CommandStatementIngest,
+        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    ) -> Result<DoPutUpdateResult> {
+        no_transaction(command.transaction_id.as_ref())?;
+        let session = session.clone();
+        detached(ingest(session, command, messages)).await.map(counted)
     }
 
     // ---- cancelling ------------------------------------------------------------

@@ -5,6 +5,7 @@
 
 mod complete;
 mod prepare;
+mod rows;
 mod show;
 mod subscribe;
 
@@ -83,6 +84,8 @@ pub struct Prepared {
     pub parameters: SchemaRef,
     /// Whether it answers rows.
     pub is_query: bool,
+    /// Whether it is an `INSERT … VALUES ($1, …)`, which [`Session::insert_rows`] takes.
+    pub takes_rows: bool,
 }
 
 /// A table-like object, for metadata calls.
@@ -315,6 +318,16 @@ impl Session {
         parameters: Vec<ScalarValue>,
     ) -> Result<Answer> {
         prepare::execute(self, statement, parameters).boxed().await
+    }
+
+    /// Executes a prepared `INSERT … VALUES ($1, …)` for every row of `rows`, in one commit.
+    /// The columns of `rows` are the parameters, `$1` first.
+    pub async fn insert_rows(
+        &self,
+        statement: &Prepared,
+        rows: SendableRecordBatchStream,
+    ) -> Result<Done> {
+        prepare::insert_rows(self, statement, rows).boxed().await
     }
 
     /// Words that can stand at the end of `before`: keywords, names, columns, functions.

@@ -183,7 +183,7 @@ fn server(infos: &mut SqlInfoDataBuilder) {
     infos.append(SqlInfo::FlightSqlServerSubstrait, false);
     infos.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
     infos.append(SqlInfo::FlightSqlServerCancel, true);
-    infos.append(SqlInfo::FlightSqlServerBulkIngestion, false);
+    infos.append(SqlInfo::FlightSqlServerBulkIngestion, true);
     infos.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
     infos.append(SqlInfo::FlightSqlServerStatementTimeout, 0);
     infos.append(SqlInfo::FlightSqlServerTransactionTimeout, 0);

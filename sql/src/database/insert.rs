@@ -63,6 +63,14 @@ impl Database {
         self.insert_plan(insert, &table).await
     }
 
+    /// Writes the rows of a plan in place of an insert's own.
+    pub(crate) async fn insert_given(&self, insert: &Insert, rows: LogicalPlan) -> Result<Done> {
+        let table = self.target(insert)?;
+        let plan = plan::spread(rows, &table.schema(), &insert.columns)
+            .map_err(|error| error.or_at(name_place(&insert.table)))?;
+        self.insert_bound(insert, plan).await
+    }
+
     /// Executes a prepared insert, its parameters bound.
     pub(crate) async fn insert_bound(&self, insert: &Insert, plan: LogicalPlan) -> Result<Done> {
         self.refuse_changes("INSERT")?;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Query, Value, VisitMut, VisitorMut};
 use futures::FutureExt;
 
-use super::{Answer, Prepared, Session};
+use super::{Answer, Done, Prepared, Session, rows};
 use crate::error::{Error, Result};
 use crate::parser::parse_one;
 use crate::plan;
@@ -30,7 +31,11 @@ pub(super) async fn prepare(session: &Session, sql: &str) -> Result<Prepared> {
         (_, _) if is_query => answer_schema(session, sql, &spanned.node).await?,
         _ => empty(),
     };
-    Ok(Prepared { sql: sql.to_owned(), schema, parameters, is_query })
+    let takes_rows = match &spanned.node {
+        Statement::Insert(insert) => rows::parameters(insert).is_some(),
+        _ => false,
+    };
+    Ok(Prepared { sql: sql.to_owned(), schema, parameters, is_query, takes_rows })
 }
 
 pub(super) async fn execute(
@@ -47,6 +52,24 @@ pub(super) async fn execute(
             Ok(Answer::Done(session.database.insert_bound(&insert, plan).await?))
         }
         _ => session.select(plan).await,
+    }
+}
+
+pub(super) async fn insert_rows(
+    session: &Session,
+    prepared: &Prepared,
+    rows: SendableRecordBatchStream,
+) -> Result<Done> {
+    let mut spanned = parse_one(&prepared.sql)?;
+    number_placeholders(&mut spanned.node)?;
+    match &spanned.node {
+        Statement::Insert(insert) if prepared.takes_rows => {
+            let order = rows::parameters(insert).unwrap_or_default();
+            let plan = rows::plan(rows, &order)?;
+            session.database.insert_given(insert, plan).await
+        }
+        other => Err(Error::refused(format!("{} of many rows", other.tag()))
+            .with_hint("it takes INSERT INTO … VALUES ($1, …)")),
     }
 }
 

@@ -7,6 +7,7 @@ use arrow::array::{
     UnionArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, UnionFields};
+use arrow::util::display::array_value_to_string;
 use futures::TryStreamExt;
 use tidemill_sql::Answer;
 use tidemill_tests::flight::{FlightClient, Result, Server, query, read};
@@ -91,6 +92,9 @@ async fn every_row_of_parameters_is_an_execution() -> Result {
     let rows = vec![numbers(&[5, 6, 7]), texts(&[Some("five"), None, Some("seven")])];
     insert.set_parameters(parameters(rows)?)?;
     assert_eq!(insert.execute_update().await?, 3);
+    let tables = query(&mut client, "SHOW TABLES").await?;
+    let version = tables[0].column_by_name("version").ok_or("no version")?;
+    assert_eq!(array_value_to_string(version, 0)?, "2", "all rows make one commit");
     let count = "SELECT count(*) FROM notes WHERE id > 4 AND (note IS NULL) = (id = 6)";
     assert_eq!(ask(&mut client, count, vec![]).await?, [3]);
     server.stop().await

@@ -1,13 +1,18 @@
 //! Statements: queries and what else clients send as queries, updates, errors, cancelling.
 
-use arrow::array::AsArray;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
-use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
+use arrow_flight::sql::{
+    CommandStatementIngest, CommandStatementQuery, ProstMessageExt, TableDefinitionOptions,
+    TableExistsOption, TableNotExistOption,
+};
 use arrow_flight::{FlightDescriptor, Ticket};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tidemill_sql::Answer;
-use tidemill_tests::flight::{Result, Server, drawn, query, read};
+use tidemill_tests::flight::{FlightClient, Result, Server, drawn, query, read};
 use tonic::{Code, Request, Status};
 
 const ITEMS: [&str; 2] = [
@@ -262,7 +267,7 @@ async fn a_result_that_nobody_reads_on_leaves_the_connection_usable() -> Result 
 }
 
 #[tokio::test]
-async fn transactions_and_ingestion_are_refused_in_words() -> Result {
+async fn transactions_and_nonsense_are_refused_in_words() -> Result {
     let server = Server::open().await?;
     let mut client = server.flight().await?;
     let in_transaction = client.execute("SELECT 1".to_owned(), Some("t".into())).await;
@@ -273,4 +278,53 @@ async fn transactions_and_ingestion_are_refused_in_words() -> Result {
     let error = client.inner_mut().get_flight_info(Request::new(garbage)).await.err();
     assert_eq!(error.ok_or("garbage was taken")?.code(), Code::InvalidArgument);
     server.stop().await
+}
+
+#[tokio::test]
+async fn a_bulk_load_makes_a_table_and_adds_to_it() -> Result {
+    use TableExistsOption::{Append, Fail, Replace};
+    let server = Server::open().await?;
+    let mut client = server.flight().await?;
+    let load = async |client: &mut FlightClient, table: &str, create, exists, rows: i64| {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        let names: ArrayRef = Arc::new(StringViewArray::from_iter(
+            (0..rows).map(|n| (n % 2 == 0).then(|| n.to_string())),
+        ));
+        let columns = [("Id", ids, false), ("name", names, true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
+        let not_exist = match create {
+            true => TableNotExistOption::Create,
+            false => TableNotExistOption::Fail,
+        };
+        let options =
+            TableDefinitionOptions { if_not_exist: not_exist.into(), if_exists: i32::from(exists) };
+        let command = CommandStatementIngest {
+            table_definition_options: Some(options),
+            table: table.to_owned(),
+            ..CommandStatementIngest::default()
+        };
+        let parts = (0..rows).step_by(1000).map(|at| {
+            let at = usize::try_from(at).unwrap_or_default();
+            Ok(batch.slice(at, 1000.min(batch.num_rows() - at)))
+        });
+        client.execute_ingest(command, futures::stream::iter(parts.collect::<Vec<_>>())).await
+    };
+    assert_eq!(load(&mut client, "loaded", true, Fail, 2500).await?, 2500);
+    assert_eq!(load(&mut client, "loaded", false, Append, 500).await?, 500);
+    let figures = "SELECT count(*), sum(\"Id\"), count(name) FROM loaded";
+    let expected = [3000, 2499 * 2500 / 2 + 499 * 250, 1500];
+    assert_eq!(numbers(&query(&mut client, figures).await?), expected);
+
+    let there = load(&mut client, "loaded", true, Fail, 1).await.err().ok_or("it was there")?;
+    assert!(there.to_string().contains("exists"), "{there}");
+    let gone = load(&mut client, "elsewhere", false, Append, 1).await.err().ok_or("no table")?;
+    assert!(gone.to_string().contains("does not exist"), "{gone}");
+    assert_eq!(load(&mut client, "loaded", true, Replace, 10).await?, 10);
+    assert_eq!(numbers(&query(&mut client, figures).await?), [10, 45, 5]);
+    server.stop().await
+}
+
+fn numbers(batches: &[RecordBatch]) -> Vec<i64> {
+    let columns = batches.iter().flat_map(|batch| batch.columns());
+    columns.flat_map(|column| column.as_primitive::<Int64Type>().values().to_vec()).collect()
 }
