@@ -54,7 +54,9 @@ pub async fn produce(
     range: std::ops::Range<u64>,
     broken: bool,
 ) {
-    let producer = Producer::new(bootstrap, &BTreeMap::new()).unwrap();
+    // A broker that has just started may take a while to hand out producer ids.
+    let patient = BTreeMap::from([("message.timeout.ms".to_owned(), "180000".to_owned())]);
+    let producer = Producer::new(bootstrap, &patient).unwrap();
     for id in range {
         let payload = match broken && is_broken(id) {
             true => format!("{{\"id\": {id}, truncated"),
