@@ -8,6 +8,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use tidemill_tests::way::Way;
 
 use super::expression;
 
@@ -36,6 +37,7 @@ pub fn schema() -> Schema {
 
 #[derive(Debug, Clone)]
 pub struct Case {
+    pub way: Way,
     partitions: usize,
     rows_an_epoch: Option<u64>,
     dimension: Vec<(Option<i32>, Option<String>)>,
@@ -56,16 +58,17 @@ enum Event {
 pub fn case() -> impl Strategy<Value = Case> {
     let dimension = vec((option::weighted(0.9, -3..6i32), option::weighted(0.9, words())), 0..6);
     let events = vec(event(), 0..24);
-    (1..4usize, option::of(1..5u64), dimension, vec(query(), 1..4), 0..4usize, events).prop_map(
-        |(partitions, rows_an_epoch, dimension, queries, late, events)| Case {
+    let way = proptest::sample::select(vec![Way::AsWritten, Way::Restarts, Way::Overlapped]);
+    (way, 1..4usize, option::of(1..5u64), dimension, vec(query(), 1..4), 0..4usize, events)
+        .prop_map(|(way, partitions, rows_an_epoch, dimension, queries, late, events)| Case {
+            way,
             partitions,
             rows_an_epoch,
             dimension,
             queries,
             late,
             events: numbered(events),
-        },
-    )
+        })
 }
 
 /// Gives each record an id of its own, so that a difference can be told.
@@ -160,7 +163,7 @@ fn query() -> BoxedStrategy<String> {
             .prop_map(|(x, w)| format!("SELECT id, unnest(tags) AS tag, {x} AS c FROM src WHERE {w}")),
         2 => (integer(), text(), boolean(), integer(), text()).prop_map(|(i, x, w, j, y)| format!(
             "SELECT id, {i} AS i, {x} AS x FROM src WHERE {w} \
-             UNION ALL SELECT id, {j}, {y} FROM src"
+             UNION ALL SELECT id, {j} AS i, {y} AS x FROM src"
         )),
         3 => (join, any(), boolean()).prop_map(|(join, x, w)| format!(
             "SELECT id, k, name, {x} AS c FROM src {join} dim ON a = k WHERE {w}"
@@ -198,7 +201,7 @@ impl Case {
     }
 
     pub fn script(&self) -> String {
-        let mut script = String::from("# A case made at random.\n\n");
+        let mut script = format!("# A case made at random.\n# ways: {}\n\n", self.way.label());
         self.write(&mut script).expect("writing to a string");
         script
     }
