@@ -20,6 +20,7 @@
 
 pub mod broker;
 pub mod catalog;
+pub mod changelog;
 pub mod clock;
 pub mod config;
 pub mod dead_letter;
