@@ -63,6 +63,10 @@ pub enum Error {
     #[error("{path}: {message}")]
     Corrupt { path: String, message: String },
 
+    /// Local room for what doesn't fit in memory.
+    #[error("can't move state to {path}: {error}")]
+    Spill { path: std::path::PathBuf, error: std::io::Error },
+
     #[error("delta table: {0}")]
     Delta(#[from] DeltaTableError),
 
@@ -140,6 +144,7 @@ impl Error {
             | Error::Fenced { .. }
             | Error::InUse { .. }
             | Error::Corrupt { .. }
+            | Error::Spill { .. }
             | Error::Delta(_)
             | Error::Storage(_) => Kind::External,
         }
@@ -161,6 +166,7 @@ impl Error {
                 "connect to that engine (--connect), or stop it first, or name another --warehouse"
                     .into(),
             ),
+            Error::Spill { .. } => Some("state beyond its memory limit needs local disk".into()),
             Error::Fenced { .. } => Some("only one engine may run a warehouse".into()),
             _ => None,
         }

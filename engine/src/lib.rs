@@ -10,6 +10,7 @@
 //!    the columns that the query uses; what can't be decoded goes to the
 //!    [`dead_letter`] table;
 //! 4. [`plan`]: execute the same physical plan again over the new rows;
+//!    what must be remembered between epochs is [`state`];
 //! 5. [`sink`]: stage the result's files, then one Delta commit that carries
 //!    the files and the epoch's number: the one commit point;
 //! 6. [`query`] strings these together and pipelines them; [`runtime`] runs
@@ -36,6 +37,7 @@ pub mod query;
 pub mod runtime;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod storage;
 
 pub use error::{Error, Kind, Result};
