@@ -29,6 +29,9 @@ mod log;
 mod segment;
 mod table;
 
+#[cfg(test)]
+mod tests;
+
 use arrow::datatypes::SchemaRef;
 
 pub use image::TableImage;
