@@ -1,16 +1,15 @@
 //! Many messages, exactly once each, whatever happens to the broker meanwhile.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
-use tempfile::TempDir;
-use tidemill_engine::config::EngineConfig;
 use tidemill_flight_server::client::{Client, Target};
 use tidemill_sql::{Access, Answer, Database};
 
+use crate::database::{count, execute, open, wait_for_rows};
 use crate::events::{self, Sums};
 use crate::kafka::Kafka;
 use crate::{long, report};
@@ -21,24 +20,8 @@ const VIEW: &str = "CREATE MATERIALIZED VIEW kept PARTITIONED BY (country) \
 const FIGURES: &str = "SELECT count(*) AS n, coalesce(sum(id), 0) AS ids, \
      coalesce(cast(sum(amount) * 100 AS BIGINT), 0) AS cents, \
      count(DISTINCT id) AS different FROM kept";
-/// Nothing here takes this long, however loaded the machine.
-const PATIENCE: Duration = Duration::from_secs(240);
-
 fn messages() -> u64 {
     if long() { 1_000_000 } else { 100_000 }
-}
-
-async fn open(folder: &TempDir, access: Access) -> Arc<Database> {
-    let warehouse = folder.path().to_str().unwrap().to_owned();
-    let config = EngineConfig { warehouse, ..EngineConfig::default() };
-    Database::open(config, access).await.unwrap()
-}
-
-async fn execute(database: &Arc<Database>, sql: &str) -> Vec<RecordBatch> {
-    match database.session().execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")) {
-        Answer::Rows(rows) => rows.try_collect().await.unwrap(),
-        Answer::Done(_) => Vec::new(),
-    }
 }
 
 fn figures(batches: &[RecordBatch]) -> Sums {
@@ -46,29 +29,6 @@ fn figures(batches: &[RecordBatch]) -> Sums {
     let value = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(0);
     assert_eq!(value(0), value(3), "a message stands in the table twice");
     Sums { rows: value(0), ids: value(1), cents: value(2) }
-}
-
-async fn count(database: &Arc<Database>, table: &str) -> i64 {
-    let batches = execute(database, &format!("SELECT count(*) FROM {table}")).await;
-    batches[0].column(0).as_primitive::<Int64Type>().value(0)
-}
-
-/// Waits until the view holds as many rows, woken by its commits.
-async fn wait_for(database: &Arc<Database>, rows: i64) {
-    let table = database.lake("kept").unwrap();
-    let mut versions = table.watch();
-    let reached = async {
-        while count(database, "kept").await < rows {
-            versions.changed().await.unwrap();
-        }
-    };
-    if tokio::time::timeout(PATIENCE, reached).await.is_err() {
-        let states = database.queries();
-        panic!(
-            "only {} of {rows} rows after {PATIENCE:?}: {states:?}",
-            count(database, "kept").await
-        );
-    }
 }
 
 /// The same figures by Flight SQL, through a real server.
@@ -139,11 +99,11 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
     let database = open(&folder, Access::Run).await;
     execute(&database, &events::source("events", &kafka.bootstrap, "events")).await;
     execute(&database, VIEW).await;
-    wait_for(&database, 1).await;
+    wait_for_rows(&database, "kept", 1).await;
     kafka.kill();
     kafka.restart();
     events::produce(&kafka.bootstrap, "events", 4, n / 2..n, false).await;
-    wait_for(&database, n as i64).await;
+    wait_for_rows(&database, "kept", n as i64).await;
     assert_eq!(figures(&execute(&database, FIGURES).await), events::sums(0..n, false));
     database.shutdown().await.unwrap();
     let what = format!("{n} messages, broker killed and restarted in the middle");
@@ -161,10 +121,10 @@ async fn partitions_added_while_running_are_read_from_their_start() {
     let database = open(&folder, Access::Run).await;
     execute(&database, &events::source("events", &kafka.bootstrap, "events")).await;
     execute(&database, VIEW).await;
-    wait_for(&database, 1).await;
+    wait_for_rows(&database, "kept", 1).await;
     kafka.grow_topic("events", 5);
     events::produce(&kafka.bootstrap, "events", 5, n / 2..n, false).await;
-    wait_for(&database, n as i64).await;
+    wait_for_rows(&database, "kept", n as i64).await;
     assert_eq!(figures(&execute(&database, FIGURES).await), events::sums(0..n, false));
     let partitions = execute(&database, "SELECT count(DISTINCT partition) FROM kept").await;
     assert_eq!(partitions[0].column(0).as_primitive::<Int64Type>().value(0), 5);

@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod crash;
+mod database;
+mod edges;
 mod events;
 mod ingest;
 mod kafka;
