@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Python clients for the server tests: one virtual environment a client in the
+# Python clients, and a server, for the tests: one virtual environment each in the
 # cache folder, pinned by tests/clients/requirements-*.txt. Made on first use;
 # made anew when its pins or the Python version change.
 set -euo pipefail
@@ -11,13 +11,14 @@ readonly CACHE="${TIDEMILL_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/tidemill}/
 
 usage() {
   cat <<'EOF'
-Usage: scripts/python.sh [adbc | dbapi]...
+Usage: scripts/python.sh [adbc | dbapi | s3]...
 
 Makes the virtual environments of these clients (all, if none is named) unless
 they are there, and prints each one's interpreter as NAME=PATH:
 
   adbc     adbc-driver-flightsql
   dbapi    flightsql-dbapi, with SQLAlchemy before 2
+  s3       moto: no client, but an S3 server in memory (tests/clients/s3.py)
 
 Exit code 77: Python 3.10 or newer with its venv module is missing, so the tests
 with Python clients cannot run.
@@ -78,7 +79,7 @@ make() { # NAME
 main() {
   case ${1:-} in -h | --help) usage; return ;; esac
   local name
-  [ $# -gt 0 ] || set -- adbc dbapi
+  [ $# -gt 0 ] || set -- adbc dbapi s3
   for name in "$@"; do
     [ -f "$ROOT/tests/clients/requirements-$name.txt" ] || {
       echo "python.sh: no client \`$name\`; see --help." >&2

@@ -28,19 +28,9 @@ use crate::error::{Error, Result};
 /// The folder of the engine's own files.
 const INTERNAL: &str = "_tidemill";
 
-/// Schemes of locations, and the feature of this crate that brings each.
-const SCHEMES: [(&str, Option<&str>); 10] = [
-    ("file", None),
-    ("memory", None),
-    ("s3", Some("s3")),
-    ("s3a", Some("s3")),
-    ("gs", Some("gcs")),
-    ("az", Some("azure")),
-    ("azure", Some("azure")),
-    ("adl", Some("azure")),
-    ("abfs", Some("azure")),
-    ("abfss", Some("azure")),
-];
+/// Schemes of locations.
+const SCHEMES: [&str; 10] =
+    ["file", "memory", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
 
 /// An object store rooted at the warehouse.
 #[derive(Debug, Clone)]
@@ -193,13 +183,12 @@ pub fn parse_location(location: &str) -> Result<Url> {
 
 fn check_scheme(url: &Url) -> Result<()> {
     let scheme = url.scheme();
-    let Some((_, feature)) = SCHEMES.iter().find(|(known, _)| *known == scheme) else {
-        let known: Vec<&str> = SCHEMES.iter().map(|(known, _)| *known).collect();
+    if !SCHEMES.contains(&scheme) {
         return Err(Error::invalid_hint(
             format!("{url}: unknown kind of location \"{scheme}\""),
-            format!("a local path, or a URL with one of {}", known.join(", ")),
+            format!("a local path, or a URL with one of {}", SCHEMES.join(", ")),
         ));
-    };
+    }
     let local = matches!(scheme, "file" | "memory");
     if local && url.has_host() && url.host_str().is_some_and(|host| !host.is_empty()) {
         return Err(Error::invalid_hint(
@@ -213,22 +202,7 @@ fn check_scheme(url: &Url) -> Result<()> {
             format!("write {scheme}://bucket/path"),
         ));
     }
-    match feature {
-        Some(feature) if !built_with(feature) => Err(Error::invalid_hint(
-            format!("{url}: this build of Tidemill can't reach {scheme}:// locations"),
-            "build it with --features cloud",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn built_with(feature: &str) -> bool {
-    match feature {
-        "s3" => cfg!(feature = "s3"),
-        "azure" => cfg!(feature = "azure"),
-        "gcs" => cfg!(feature = "gcs"),
-        _ => false,
-    }
+    Ok(())
 }
 
 fn expand_home(location: &str) -> PathBuf {
@@ -313,8 +287,7 @@ mod tests {
         assert!(message("ftp://host/x").contains("s3"));
         assert!(message("memory://host/x").contains("memory:///path"));
         assert!(message("").contains("empty"));
-        #[cfg(not(feature = "s3"))]
-        assert!(message("s3://bucket/x").contains("--features cloud"));
+        assert!(message("s3:///x").contains("s3://bucket/path"));
     }
 
     #[test]

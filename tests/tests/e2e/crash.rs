@@ -4,10 +4,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tempfile::TempDir;
 
 use crate::events::{self, Sums};
 use crate::kafka::Kafka;
+use crate::s3::S3;
 use crate::{long, report};
 
 /// The `tidemill` program beside this test's executable.
@@ -18,31 +25,72 @@ fn program() -> PathBuf {
     path
 }
 
-fn sql(warehouse: &Path, statement: &str) -> String {
-    let output = Command::new(program())
-        .args(["sql", "--format", "csv", "--warehouse"])
-        .arg(warehouse)
-        .args(["-c", statement])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{statement}: {out}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    out
+/// A warehouse that the program runs on.
+struct House {
+    location: String,
+    environment: Vec<(&'static str, String)>,
+    /// What lies in it.
+    store: Arc<dyn ObjectStore>,
 }
 
-fn run(warehouse: &Path, file: &Path, once: bool) -> Child {
-    let mut command = Command::new(program());
-    command.arg("run").arg(file).arg("--warehouse").arg(warehouse);
-    if once {
-        command.arg("--once");
+impl House {
+    fn local(folder: &TempDir) -> Self {
+        let path = folder.path().join("warehouse");
+        std::fs::create_dir(&path).unwrap();
+        Self {
+            location: path.to_str().unwrap().to_owned(),
+            environment: Vec::new(),
+            store: Arc::new(LocalFileSystem::new_with_prefix(path).unwrap()),
+        }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+
+    fn s3(server: &S3) -> Self {
+        let (location, environment) = (server.url(), server.environment());
+        Self { location, environment, store: server.store() }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(arguments).args(["--warehouse", &self.location]).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    fn sql(&self, statement: &str) -> String {
+        let output = self.command(&["sql", "--format", "csv", "-c", statement]).output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{statement}: {out}{talk}");
+        out
+    }
+
+    fn run(&self, file: &Path, more: &[&str]) -> Child {
+        let mut command = self.command(&[&["run", file.to_str().unwrap()], more].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Reads the log of the view's table: every `txn` version stands in one commit.
+    /// Answers how many.
+    async fn each_epoch_once(&self) -> usize {
+        let mut seen = BTreeSet::new();
+        let mut objects = self.store.list(None);
+        while let Some(object) = objects.try_next().await.unwrap() {
+            let path = object.location.to_string();
+            let commit = path.contains("_delta_log/") && path.ends_with(".json");
+            if !path.starts_with("kept") || !commit {
+                continue;
+            }
+            let bytes = self.store.get(&object.location).await.unwrap().bytes().await.unwrap();
+            for line in std::str::from_utf8(&bytes).unwrap().lines() {
+                let action: serde_json::Value = serde_json::from_str(line).unwrap();
+                if let Some(version) = action["txn"]["version"].as_u64() {
+                    assert!(seen.insert(version), "epoch {version} was committed twice");
+                }
+            }
+        }
+        assert!(!seen.is_empty());
+        seen.len()
+    }
 }
 
 /// A small generator of our own: the moments of the kills follow from the seed.
@@ -62,10 +110,28 @@ async fn kill_minus_nine_at_random_moments_neither_loses_nor_doubles() {
     let Some(kafka) = Kafka::start() else { return };
     let since = Instant::now();
     let rounds = if long() { 50 } else { 5 };
+    let folder = tempfile::tempdir().unwrap();
+    let (messages, commits) = kill_again_and_again(&kafka, &House::local(&folder), rounds).await;
+    let what = format!("{rounds} rounds of kill -9, {messages} messages, {commits} commits");
+    report::passed("kill_minus_nine", &what, since);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_minus_nine_on_an_object_store_neither_loses_nor_doubles() {
+    let Some(server) = S3::start() else { return };
+    let Some(kafka) = Kafka::start() else { return };
+    let since = Instant::now();
+    let rounds = if long() { 20 } else { 3 };
+    let (messages, commits) = kill_again_and_again(&kafka, &House::s3(&server), rounds).await;
+    let what = format!("{rounds} rounds of kill -9 on S3, {messages} messages, {commits} commits");
+    report::passed("kill_minus_nine_on_an_object_store", &what, since);
+}
+
+/// Runs, kills, runs again; in the end compares. Answers messages and commits.
+async fn kill_again_and_again(kafka: &Kafka, house: &House, rounds: u64) -> (u64, usize) {
     let per_round = 20_000;
     kafka.create_topic("events", 4);
     let folder = tempfile::tempdir().unwrap();
-    let warehouse = folder.path().join("warehouse");
     let file = folder.path().join("query.sql");
     let view = "CREATE MATERIALIZED VIEW IF NOT EXISTS kept PARTITIONED BY (country) \
                 WITH (trigger_interval = '20ms') AS \
@@ -81,56 +147,27 @@ async fn kill_minus_nine_at_random_moments_neither_loses_nor_doubles() {
     for round in 0..rounds {
         events::produce(&kafka.bootstrap, "events", 4, produced..produced + per_round, false).await;
         produced += per_round;
-        let mut child = run(&warehouse, &file, false);
+        let mut child = house.run(&file, &[]);
         // From before it has opened the warehouse to well inside the work.
         tokio::time::sleep(moments.next(2500)).await;
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "round {round}: it ended by itself: {}",
-            talk(child)
-        );
+        let ended = child.try_wait().unwrap().is_some();
+        assert!(!ended, "round {round}: it ended by itself: {}", talk(child));
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let last = run(&warehouse, &file, true).wait_with_output().unwrap();
+    let last = house.run(&file, &["--once"]).wait_with_output().unwrap();
     assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
 
     let figures =
         "SELECT count(*), sum(id), cast(sum(amount) * 100 AS BIGINT), count(DISTINCT id) FROM kept";
-    let out = sql(&warehouse, figures);
+    let out = house.sql(figures);
     let Sums { rows, ids, cents } = events::sums(0..produced, false);
     let line = out.lines().nth(1).unwrap_or_default();
     assert_eq!(line, format!("{rows},{ids},{cents},{rows}"), "{out}");
-    let commits = each_epoch_once(&warehouse);
-    let what = format!("{rounds} rounds of kill -9, {produced} messages, {commits} commits");
-    report::passed("kill_minus_nine", &what, since);
+    (produced, house.each_epoch_once().await)
 }
 
 fn talk(child: Child) -> String {
     let output = child.wait_with_output().unwrap();
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Reads the table's log: every `txn` version stands in one commit. Answers how many.
-fn each_epoch_once(warehouse: &Path) -> usize {
-    let table = std::fs::read_dir(warehouse)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("kept"))
-        .unwrap();
-    let mut seen = BTreeSet::new();
-    for entry in std::fs::read_dir(table.join("_delta_log")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        for line in std::fs::read_to_string(&path).unwrap().lines() {
-            let action: serde_json::Value = serde_json::from_str(line).unwrap();
-            if let Some(version) = action["txn"]["version"].as_u64() {
-                assert!(seen.insert(version), "epoch {version} was committed twice");
-            }
-        }
-    }
-    assert!(!seen.is_empty());
-    seen.len()
 }

@@ -15,6 +15,7 @@ mod events;
 mod ingest;
 mod kafka;
 mod report;
+mod s3;
 
 /// Whether the long forms are asked for.
 fn long() -> bool {
