@@ -40,6 +40,10 @@ pub enum Error {
     #[error("source \"{name}\": {message}")]
     Source { name: String, message: String, retryable: bool },
 
+    /// Records that a topic did not take.
+    #[error("topic \"{topic}\": {message}")]
+    NotWritten { topic: String, message: String, retryable: bool },
+
     /// Records that should be read next are gone: never skipped silently.
     #[error(
         "source \"{name}\", partition {partition}: offset {wanted} has expired, \
@@ -140,6 +144,7 @@ impl Error {
             },
             Error::Internal(_) => Kind::Internal,
             Error::Source { .. }
+            | Error::NotWritten { .. }
             | Error::Expired { .. }
             | Error::Fenced { .. }
             | Error::InUse { .. }
@@ -175,7 +180,7 @@ impl Error {
     /// Whether the same step can succeed later with nothing changed by a person.
     pub fn retryable(&self) -> bool {
         match self {
-            Error::Source { retryable, .. } => *retryable,
+            Error::Source { retryable, .. } | Error::NotWritten { retryable, .. } => *retryable,
             Error::Storage(error) => !matches!(
                 error,
                 object_store::Error::NotImplemented { .. }

@@ -144,8 +144,8 @@ impl Producer {
             .filter(|partition| *partition >= 0)
             .map(|partition| format!(", partition {partition}"))
             .unwrap_or_default();
-        Error::Source {
-            name: topic.to_string(),
+        Error::NotWritten {
+            topic: topic.to_string(),
             message: format!("not written to Kafka at {}{place}: {reason}", self.servers),
             retryable: matches!(code, Some(RDKafkaErrorCode::MessageTimedOut)),
         }
@@ -229,7 +229,7 @@ mod tests {
         broker.down().unwrap();
         producer.send(record).await.unwrap();
         let error = producer.flush().await.unwrap_err();
-        assert!(error.to_string().contains("not written to Kafka"), "{error}");
+        assert!(error.to_string().starts_with("topic \"orders\": not written to Kafka"), "{error}");
         producer.flush().await.unwrap();
     }
 
