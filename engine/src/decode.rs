@@ -36,7 +36,7 @@ use crate::decode::metadata::Metadata;
 pub(crate) use crate::decode::metadata::as_instants;
 pub(crate) use crate::decode::scan::key_order;
 pub(crate) use crate::decode::time::parse_timestamp_us;
-pub(crate) use crate::decode::value::{Excluded, type_name};
+pub(crate) use crate::decode::value::{Excluded, cut, type_name};
 use crate::epoch::PartitionId;
 use crate::error::{Error, Result};
 use crate::source::{Chunk, METADATA_KEY, Origin, Rejected};
@@ -46,8 +46,9 @@ use crate::source::{Chunk, METADATA_KEY, Origin, Rejected};
 pub enum Format {
     /// One JSON object a record.
     Json { timestamp_unit: TimestampUnit },
-    /// One line a record; `header` says that a file's first line names the columns.
-    Csv { delimiter: u8, header: bool, timestamp_unit: TimestampUnit },
+    /// One line a record, in files; with `multiline` line breaks in quoted fields don't end
+    /// it. `header` says that a file's first line names the columns.
+    Csv { delimiter: u8, header: bool, multiline: bool, timestamp_unit: TimestampUnit },
     /// The payload as it is, for a single BYTEA or VARCHAR column.
     Raw,
 }
@@ -64,8 +65,8 @@ pub enum TimestampUnit {
 
 impl Format {
     /// Reads `format` (`json` by default, `csv`, `raw`), `json.timestamp_unit` (`s`, `ms`, `us`,
-    /// `ns`; default `ms`), and for CSV `csv.delimiter` (one character, default `,`) and
-    /// `csv.header` (default `true`).
+    /// `ns`; default `ms`), and for CSV `csv.delimiter` (one character, default `,`),
+    /// `csv.header` (default `true`) and `csv.multiline` (default `false`).
     pub fn from_options(options: &BTreeMap<String, String>) -> Result<Self> {
         let timestamp_unit = match options.get("json.timestamp_unit").map(String::as_str) {
             None | Some("ms") => TimestampUnit::Millisecond,
@@ -81,6 +82,7 @@ impl Format {
             Some("csv") => Ok(Format::Csv {
                 delimiter: delimiter(options.get("csv.delimiter").map_or(",", String::as_str))?,
                 header: flag(options, "csv.header", true)?,
+                multiline: flag(options, "csv.multiline", false)?,
                 timestamp_unit,
             }),
             Some("raw") => Ok(Format::Raw),

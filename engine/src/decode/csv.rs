@@ -1,10 +1,11 @@
-//! `format = 'csv'`: one line a record, after RFC 4180.
+//! `format = 'csv'`: records after RFC 4180.
 //!
 //! Fields belong to columns by the header's names where there is a header (a
 //! column that it does not name is NULL), else by position among the source's
 //! payload columns. An empty field is NULL, `""` is the empty string. A line with more or
-//! fewer fields than there are columns is rejected, as a cut line is. So are both halves
-//! of a field with a line break in it, which is not supported: a record is a line.
+//! fewer fields than there are columns is rejected, as a cut line is. A record may hold line
+//! breaks in quoted fields; files are cut into records at every line break, so that both
+//! halves are rejected, unless they are read with `csv.multiline`.
 //! What each type takes is as in JSON strings.
 
 use std::sync::Arc;
@@ -110,7 +111,8 @@ impl Decoder for CsvDecoder {
     }
 }
 
-const UNENDED: &str = "a quoted field does not end (line breaks in fields are not supported)";
+const UNENDED: &str =
+    "a quoted field does not end (files with line breaks in fields need csv.multiline = 'true')";
 
 /// The fields of one line.
 struct Fields<'a> {

@@ -19,6 +19,7 @@ mod infer;
 mod listing;
 mod log;
 mod parquet;
+mod records;
 mod text;
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,6 +39,7 @@ use crate::epoch::{OffsetRange, Offsets, PartitionId, Ranges, clamp};
 use crate::error::{Error, Result};
 use crate::source::files::listing::Place;
 use crate::source::files::log::{FileEntry, FileLog, Segment};
+use crate::source::files::records::Ending;
 use crate::source::{Reader, Source};
 
 const PARTITION: PartitionId = 0;
@@ -55,15 +57,19 @@ enum FileFormat {
 }
 
 impl FileFormat {
+    /// Where records end, in files of text.
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Text(format) => Ending::of(format),
+            Self::Parquet => Ending::LineBreak,
+        }
+    }
+
     /// The option `format`; without it the extension of the path says.
     fn from_options(options: &BTreeMap<String, String>) -> Result<Self> {
         let path = options.get("path").map(String::as_str).unwrap_or_default();
-        let extension = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        let guess = match extension.as_str() {
-            "parquet" => "parquet",
-            "csv" | "tsv" => "csv",
-            _ => "json",
-        };
+        let extension = extension(path);
+        let guess = known_format(&extension).unwrap_or("json");
         let name = options.get("format").map_or(guess, String::as_str);
         if name == "parquet" {
             return Ok(Self::Parquet);
@@ -80,6 +86,38 @@ impl FileFormat {
     }
 }
 
+fn extension(path: &str) -> String {
+    path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// What files with this extension are in.
+fn known_format(extension: &str) -> Option<&'static str> {
+    match extension {
+        "parquet" => Some("parquet"),
+        "csv" | "tsv" => Some("csv"),
+        _ => None,
+    }
+}
+
+/// Whether nothing says that the files are JSON: a folder may well hold others.
+fn is_guess(options: &BTreeMap<String, String>) -> bool {
+    let path = options.get("path").map(String::as_str).unwrap_or_default();
+    !options.contains_key("format") && !matches!(&*extension(path), "json" | "jsonl" | "ndjson")
+}
+
+fn is_json(format: &FileFormat) -> bool {
+    matches!(format, FileFormat::Text(Format::Json { .. }))
+}
+
+/// Why a file is not taken for JSON without anybody having said that it is.
+fn no_json(place: &Place, file: &ObjectMeta) -> Option<String> {
+    let extension = extension(file.location.as_ref());
+    let format = known_format(&extension)?;
+    let tabs = if extension == "tsv" { ", csv.delimiter = '\\t'" } else { "" };
+    let name = place.display(&file.location);
+    Some(format!("{name} is no JSON by its name: add format = '{format}'{tabs}, or mend the path"))
+}
+
 /// `connector = 'files'`.
 #[derive(Debug, Clone)]
 pub struct FilesSource {
@@ -92,6 +130,9 @@ struct Shared {
     name: String,
     schema: SchemaRef,
     format: FileFormat,
+    ending: Ending,
+    /// The format is JSON for want of anything that says so.
+    guessed: bool,
     place: Place,
     watch: bool,
     discovery: Mutex<Discovery>,
@@ -117,9 +158,9 @@ impl FilesSource {
     /// | option | meaning |
     /// |---|---|
     /// | `path` | a file, a folder (with all below it) or a glob; local or a URL |
-    /// | `format` | `json` (one object a line), `csv`, `parquet`, `raw`; default after the extension, else `json` |
+    /// | `format` | `json` (one object a line), `csv`, `parquet`, `raw`; default after the path's extension, else `json` |
     /// | `watch` | `true` takes up files that come later; default `false`, bounded |
-    /// | `csv.header`, `csv.delimiter`, `json.timestamp_unit` | see [`Format::from_options`] |
+    /// | `csv.header`, `csv.delimiter`, `csv.multiline`, `json.timestamp_unit` | see [`Format::from_options`] |
     /// | `storage.*` | options of the object store behind a URL |
     ///
     /// `log` says where the list of discovered files is kept. Without it the
@@ -146,6 +187,8 @@ impl FilesSource {
             shared: Arc::new(Shared {
                 name: name.to_string(),
                 schema,
+                ending: format.ending(),
+                guessed: is_json(&format) && is_guess(options),
                 format,
                 place: Place::from_options(options)?,
                 watch: flag(options, "watch", false)?,
@@ -168,7 +211,11 @@ impl FilesSource {
                 "declare the columns, or mend the path",
             )
         })?;
-        infer::schema(&place, &first, &FileFormat::from_options(options)?).await
+        let format = FileFormat::from_options(options)?;
+        match no_json(&place, &first).filter(|_| is_json(&format) && is_guess(options)) {
+            Some(why) => Err(Error::invalid(why)),
+            None => infer::schema(&place, &first, &format).await,
+        }
     }
 }
 
@@ -243,6 +290,11 @@ impl Shared {
                 "{} is compressed, which is not supported: decompress it, or name the others by a glob",
                 self.place.display(&file.location)
             )));
+        }
+        if let Some(why) =
+            files.iter().filter(|_| self.guessed).find_map(|f| no_json(&self.place, f))
+        {
+            return Err(self.fault(why));
         }
         if self.format != FileFormat::Parquet {
             return Ok(files

@@ -318,6 +318,7 @@ impl Checked {
         }
         self.needs_format("json.timestamp_unit", &["json", "csv"])?;
         self.needs_format("csv.header", &["csv"])?;
+        self.needs_format("csv.multiline", &["csv"])?;
         self.needs_format("csv.delimiter", &["csv"])
     }
 

@@ -137,9 +137,10 @@ const CSV: &[OptionSpec] = &[option(
     "what separates fields; a comma if not given, a tab for files that end in .tsv",
 )];
 
-const CSV_FILES: &[OptionSpec] =
-    &[option("csv.header", Boolean, "whether a file's first line names the columns")
-        .default("true")];
+const CSV_FILES: &[OptionSpec] = &[
+    option("csv.header", Boolean, "whether a file's first line names the columns").default("true"),
+    option("csv.multiline", Boolean, "whether quoted fields may hold line breaks").default("false"),
+];
 
 const FILES: &[OptionSpec] = &[
     option("path", String, "a file, folder or glob; local or a URL").required(),

@@ -1,15 +1,16 @@
 //! Parquet files: offsets are rows, row groups are decoded in parallel.
 //!
 //! Columns are found by name and cast to their declared types; one that a file
-//! does not have is NULL.
+//! does not have is NULL, and a row with a value that can't be cast is rejected.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, concat};
 use arrow::datatypes::{DataType, Field};
+use arrow::util::display::FormatOptions;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -21,7 +22,7 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use crate::decode::{Excluded, Layout, RawBatch};
+use crate::decode::{Excluded, Layout, RawBatch, type_name};
 use crate::epoch::Ranges;
 use crate::error::{Error, Result};
 use crate::source::files::log::{FileEntry, Segment};
@@ -29,6 +30,9 @@ use crate::source::files::{PARTITION, Shared};
 use crate::source::{Chunk, Reader, Rejected, Rows};
 
 const BATCH_ROWS: usize = 8192;
+/// A value that can't be cast is an error, not NULL.
+const STRICT: CastOptions<'static> =
+    CastOptions { safe: false, format_options: FormatOptions::new() };
 
 /// A Parquet file in an object store.
 #[derive(Clone)]
@@ -194,7 +198,7 @@ impl Job {
         let mut excluded = Excluded::default();
         let column = |field: &Field| {
             let array = match batch.column_by_name(field.name()) {
-                Some(array) => self.cast(array, field)?,
+                Some(array) => self.cast(array, field, &mut excluded)?,
                 None => new_null_array(field.data_type(), rows),
             };
             if !field.is_nullable() && array.null_count() > 0 {
@@ -223,18 +227,49 @@ impl Job {
         Ok((chunk, rejected))
     }
 
-    fn cast(&self, array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
-        let options = CastOptions { safe: false, ..CastOptions::default() };
+    /// Casts to the declared type; rows whose value has no such form are excluded.
+    fn cast(&self, array: &ArrayRef, field: &Field, excluded: &mut Excluded) -> Result<ArrayRef> {
         let wanted = field.data_type();
-        let cast = match (array.data_type(), wanted) {
+        match (array.data_type(), wanted) {
             (same, wanted) if same == wanted => return Ok(Arc::clone(array)),
             // An instant stays what it is, whatever its zone is called.
             (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => {
                 return crate::decode::as_instants(array, wanted);
             }
-            _ => cast_with_options(array, wanted, &options),
-        };
-        cast.map_err(|error| self.fault(&format!("column \"{}\": {error}", field.name())))
+            (given, wanted) if !can_cast_types(given, wanted) => {
+                let (given, wanted) = (type_name(given), type_name(wanted));
+                let what = format!("column \"{}\" is {given}, not {wanted}", field.name());
+                return Err(self.fault(&what));
+            }
+            _ => {}
+        }
+        match cast_with_options(array, wanted, &STRICT) {
+            Ok(cast) => Ok(cast),
+            Err(_) => self.cast_each(array, field, excluded),
+        }
+    }
+
+    /// The slow way, row by row, to find those that can't be cast.
+    fn cast_each(
+        &self,
+        array: &ArrayRef,
+        field: &Field,
+        excluded: &mut Excluded,
+    ) -> Result<ArrayRef> {
+        let wanted = field.data_type();
+        let null = new_null_array(wanted, 1);
+        let mut cells = Vec::with_capacity(array.len());
+        for row in 0..array.len() {
+            match cast_with_options(&array.slice(row, 1), wanted, &STRICT) {
+                Ok(cell) => cells.push(cell),
+                Err(error) => {
+                    excluded.reject(row, || format!("column \"{}\": {error}", field.name()));
+                    cells.push(Arc::clone(&null));
+                }
+            }
+        }
+        let cells: Vec<&dyn Array> = cells.iter().map(AsRef::as_ref).collect();
+        Ok(concat(&cells)?)
     }
 }
 

@@ -288,14 +288,87 @@ async fn parquet_columns_are_cast_or_null() {
     let source = FilesSource::new("f", declared, &options(&path, &[]), None).unwrap();
     let rows = source.open(vec![0, 1]).unwrap().read(&range(0, 10)).await.unwrap();
     assert_eq!(rows.chunks[0].batch.column(1).null_count(), 10);
-    let wrong = Arc::new(Schema::new(vec![Field::new("name", DataType::Int64, true)]));
+    let point = DataType::Struct(vec![Field::new("x", DataType::Int64, true)].into());
+    let wrong = Arc::new(Schema::new(vec![Field::new("id", point, true)]));
     let source = FilesSource::new("f", wrong, &options(&path, &[]), None).unwrap();
     let error = source.open(vec![0]).unwrap().read(&range(0, 10)).await.err().unwrap();
-    assert!(error.to_string().contains("column \"name\""), "{error}");
+    assert!(error.to_string().contains("column \"id\" is BIGINT, not STRUCT"), "{error}");
     let strict = Arc::new(Schema::new(vec![Field::new("colour", DataType::Utf8, false)]));
     let source = FilesSource::new("f", strict, &options(&path, &[]), None).unwrap();
     let rows = source.open(vec![0]).unwrap().read(&range(0, 10)).await.unwrap();
     assert_eq!((rows.len(), rows.rejected.len()), (0, 10));
+}
+
+#[tokio::test]
+async fn a_parquet_value_that_cannot_be_cast_costs_its_row_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let ids: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), Some("x"), None, Some("3")]));
+    let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let source = source(&path, &[]);
+    let rows = source.open(vec![0]).unwrap().read(&range(0, 4)).await.unwrap();
+    assert_eq!(self::ids(&rows), [1, 3]);
+    let rejected: Vec<_> = rows.rejected.iter().map(|r| (r.offset, r.error.as_str())).collect();
+    assert_eq!(rejected.len(), 2, "{rejected:?}");
+    assert!(rejected[0].0 == 1 && rejected[0].1.contains("column \"id\""), "{rejected:?}");
+    assert!(rejected[0].1.contains('x') && rejected[1].1.contains("NOT NULL"), "{rejected:?}");
+}
+
+#[tokio::test]
+async fn a_first_line_that_is_no_header_is_refused_and_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = async |text: &str| {
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, text).unwrap();
+        let source = source(&path, &[]);
+        let available = source.available().await.unwrap();
+        source.open(vec![0]).unwrap().read(&available).await.err().map(|e| e.to_string())
+    };
+    let error = refused("1,a\n2,b\n").await.unwrap();
+    assert!(error.contains("(id, name), it says \"1,a\"; csv.header = 'false'"), "{error}");
+    let error = refused("name\nx\n").await.unwrap();
+    assert!(error.contains("lacks the column \"id\", which is NOT NULL"), "{error}");
+    assert_eq!(refused("id\n1\n").await, None);
+}
+
+#[tokio::test]
+async fn files_that_are_no_json_by_their_name_are_not_taken_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.csv"), "id,name\n1,x\n").unwrap();
+    let declared = source(folder.path(), &[]);
+    let found_out = FilesSource::infer_schema(&options(folder.path(), &[])).await;
+    for error in [declared.available().await.unwrap_err(), found_out.unwrap_err()] {
+        assert!(error.to_string().contains("add format = 'csv'"), "{error}");
+    }
+    let csv = source(folder.path(), &[("format", "csv")]);
+    assert_eq!(read_in_steps(&csv, 10).await.0, [1]);
+    // Said so, it is read as JSON.
+    let json = source(folder.path(), &[("format", "json")]);
+    assert!(json.available().await.is_ok());
+}
+
+#[tokio::test]
+async fn quoted_line_breaks_are_read_where_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |id: i64| format!("\"a \"\"b\"\"\n,\r\n{id}\",{id}\n");
+    let text: String = (0..500).map(line).collect();
+    std::fs::write(folder.path().join("a.csv"), format!("\"name\",\"id\"\n{text}")).unwrap();
+    let last: String = (500..600).map(line).collect();
+    std::fs::write(folder.path().join("b.csv"), format!("name,id\n{}", last.trim_end())).unwrap();
+    let asked = [("format", "csv"), ("csv.multiline", "true")];
+    let source = source(folder.path(), &asked);
+    for step in [1, 7, 100, 1_000_000] {
+        let (read, _) = read_in_steps(&source, step).await;
+        assert_eq!(read, (0..600).collect::<Vec<_>>(), "step {step}");
+    }
+    let available = source.available().await.unwrap();
+    let rows = source.open(vec![1]).unwrap().read(&available).await.unwrap();
+    let names = rows.chunks[0].batch.column(0).as_string::<i32>();
+    assert_eq!(names.value(7), "a \"b\"\n,\r\n7");
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
-//! Files of lines: read in blocks that end with a line, blocks decoded in parallel.
+//! Files of lines: read in blocks that end with a record, blocks decoded in parallel.
 //!
 //! A line break ends a record, also within the quotes of a CSV field: such records
-//! are rejected ("a quoted field does not end"), not misread.
+//! are rejected ("a quoted field does not end"), not misread. With `csv.multiline` it
+//! does not, at a price: to cut a range, all of it has to be looked at.
 
 use std::collections::HashMap;
-use std::io::BufRead;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,10 +17,11 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 
 use crate::decode::csv::{CsvDecoder, header_names};
-use crate::decode::{Decoder, Format, RawBatch, decoder};
+use crate::decode::{Decoder, Format, RawBatch, cut as excerpt, decoder, is_payload};
 use crate::epoch::{OffsetRange, Ranges};
 use crate::error::{Error, Result};
 use crate::source::files::log::{FileEntry, Segment};
+use crate::source::files::records::Ending;
 use crate::source::files::{PARTITION, Shared};
 use crate::source::{Chunk, Reader, Rejected, Rows};
 
@@ -44,34 +45,36 @@ pub(super) async fn cut(shared: &Shared, range: OffsetRange, max_rows: u64) -> R
         return Ok(range.end);
     }
     let target = range.start + i64::try_from(wanted).unwrap_or(i64::MAX);
-    let Some(Segment { file, .. }) = segments.iter().find(|s| target <= s.file.end) else {
+    let Some(segment) = segments.iter().find(|s| target <= s.file.end) else {
         return Ok(range.end);
     };
+    let file = &segment.file;
     let local = u64::try_from(target - file.start).unwrap_or(0).max(1);
-    let length = line_end(shared, file, local - 1).await?;
+    let length = record_end(shared, file, segment.range.start, local).await?;
     Ok(file.start + length as i64)
 }
 
 async fn sampled_row_size(shared: &Shared, segment: &Segment) -> Result<u64> {
     let Range { start, end } = segment.range;
     let sample = shared.fetch(&segment.file, start..end.min(start + SAMPLE)).await?;
-    let lines = count_lines(&sample).max(1);
-    Ok((sample.len() as u64 / lines).max(1))
+    Ok((sample.len() as u64 / shared.ending.count(&sample)).max(1))
 }
 
-fn count_lines(mut bytes: &[u8]) -> u64 {
-    let mut lines = 0;
-    while skip_line(&mut bytes) > 0 {
-        lines += 1;
+/// Where the first record ends that reaches `target`, counted from the record that starts
+/// at `start`.
+async fn record_end(shared: &Shared, file: &FileEntry, start: u64, target: u64) -> Result<u64> {
+    if shared.ending == Ending::LineBreak {
+        return line_end(shared, file, target - 1).await;
     }
-    lines
-}
-
-/// Moves behind the next line break; answers by how many bytes. (The standard library
-/// looks for it with memchr.)
-fn skip_line(bytes: &mut &[u8]) -> usize {
-    // Reading from memory can't fail.
-    bytes.skip_until(b'\n').unwrap_or(0)
+    let mut at = start;
+    while at < target {
+        let block = whole_records(shared, file, at..file.size).await?;
+        let mut rest: &[u8] = &block;
+        while at < target && !rest.is_empty() {
+            at += shared.ending.skip(&mut rest) as u64;
+        }
+    }
+    Ok(at)
 }
 
 /// Where the line that goes on at `from` ends, line break included.
@@ -79,7 +82,7 @@ async fn line_end(shared: &Shared, file: &FileEntry, from: u64) -> Result<u64> {
     let mut start = from;
     while start < file.size {
         let block = shared.fetch(file, start..file.size.min(start + SAMPLE)).await?;
-        let length = skip_line(&mut block.as_ref());
+        let length = Ending::LineBreak.skip(&mut block.as_ref());
         start += length as u64;
         if length > 0 && block.get(length - 1) == Some(&b'\n') {
             return Ok(start);
@@ -141,7 +144,7 @@ fn line_content(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Whole lines of one file.
+/// Whole records of one file.
 struct Block {
     bytes: Bytes,
     file: Arc<FileEntry>,
@@ -150,11 +153,12 @@ struct Block {
     start: u64,
     /// Of the file, where it has one; then the first line of the file is no record.
     header: Header,
+    ending: Ending,
 }
 
 impl Block {
-    /// One record a line, in place; a `bare` one is a copy without its line break. Blank
-    /// lines and the header are NULL: no records.
+    /// The records in place; a `bare` one is a copy without its line break. Blank lines
+    /// and the header are NULL: no records.
     fn records(self, bare: bool) -> Result<RawBatch> {
         let too_long = || Error::internal("a block of lines is longer than 2 GiB");
         let mut rest: &[u8] = &self.bytes;
@@ -167,7 +171,7 @@ impl Block {
         bounds.push(i32::try_from(at).map_err(|_| too_long())?);
         loop {
             let line = rest;
-            let length = skip_line(&mut rest);
+            let length = self.ending.skip(&mut rest);
             if length == 0 {
                 break;
             }
@@ -221,7 +225,7 @@ impl TextReader {
         {
             return Ok(Some(Arc::clone(names)));
         }
-        let end = line_end(&self.shared, file, 0).await?;
+        let end = record_end(&self.shared, file, 0, 1).await?;
         let line = self.shared.fetch(file, 0..end).await?;
         let fault = |what: &str| {
             let file = self.shared.place.display(&file.location());
@@ -229,6 +233,7 @@ impl TextReader {
         };
         let line = std::str::from_utf8(&line).map_err(|_| fault("it is not valid UTF-8"))?;
         let names = header_names(line, delimiter).map_err(|what| fault(&what))?;
+        check_header(&self.shared.schema, &names, line).map_err(|what| fault(&what))?;
         self.header = Some((Arc::clone(file), Arc::clone(&names)));
         Ok(Some(names))
     }
@@ -240,10 +245,11 @@ impl TextReader {
                 let name: Arc<str> = self.shared.place.display(&segment.file.location()).into();
                 let (mut start, end) = (segment.range.start, segment.range.end);
                 while start < end {
-                    let bytes = whole_lines(&self.shared, &segment.file, start..end).await?;
+                    let bytes = whole_records(&self.shared, &segment.file, start..end).await?;
                     let length = bytes.len() as u64;
                     let (file, name) = (Arc::clone(&segment.file), Arc::clone(&name));
-                    yield Block { bytes, file, name, start, header: header.clone() };
+                    let (header, ending) = (header.clone(), self.shared.ending);
+                    yield Block { bytes, file, name, start, header, ending };
                     start += length;
                 }
             }
@@ -251,8 +257,30 @@ impl TextReader {
     }
 }
 
-/// As many whole lines of `range` as fit into a block, but at least one.
-async fn whole_lines(shared: &Shared, file: &FileEntry, range: Range<u64>) -> Result<Bytes> {
+/// Refuses a first line that is no header: without this a row would be lost silently, and
+/// columns that the header calls otherwise would be NULL.
+fn check_header(schema: &SchemaRef, names: &[String], line: &str) -> Result<(), String> {
+    let declared: Vec<_> = schema.fields().iter().filter(|field| is_payload(field)).collect();
+    if declared.is_empty() || line.trim().is_empty() {
+        return Ok(());
+    }
+    if !declared.iter().any(|field| names.contains(field.name())) {
+        let columns: Vec<&str> = declared.iter().map(|field| field.name().as_str()).collect();
+        return Err(format!(
+            "it names none of the declared columns ({}), it says \"{}\"; \
+             csv.header = 'false' is for files without a header line",
+            columns.join(", "),
+            excerpt(line.trim())
+        ));
+    }
+    match declared.iter().find(|field| !field.is_nullable() && !names.contains(field.name())) {
+        Some(field) => Err(format!("it lacks the column \"{}\", which is NOT NULL", field.name())),
+        None => Ok(()),
+    }
+}
+
+/// As many whole records of `range` as fit into a block, but at least one.
+async fn whole_records(shared: &Shared, file: &FileEntry, range: Range<u64>) -> Result<Bytes> {
     let mut size = BLOCK;
     loop {
         let end = range.end.min(range.start + size);
@@ -265,13 +293,16 @@ async fn whole_lines(shared: &Shared, file: &FileEntry, range: Range<u64>) -> Re
         if end == range.end {
             return Ok(bytes);
         }
-        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(bytes.slice(..at + 1));
+        let whole = shared.ending.whole(&bytes);
+        if whole > 0 {
+            return Ok(bytes.slice(..whole));
         }
         size *= 2;
         if size > MAX_LINE {
             let file = shared.place.display(&file.location());
-            return Err(shared.fault(format!("{file} has a line of more than 1 GiB: is it text?")));
+            return Err(
+                shared.fault(format!("{file} has a record of more than 1 GiB: is it text?"))
+            );
         }
     }
 }
