@@ -1,5 +1,9 @@
 //! Queries to DataFusion plans, and the state they are planned with.
 
+mod names;
+
+pub use names::made_different;
+
 use std::any::Any;
 use std::sync::Arc;
 

@@ -1,6 +1,10 @@
 //! Column definitions to Arrow: physical and metadata columns become the
 //! source's schema, computed columns a projection over it.
 
+mod names;
+
+pub use names::sql_type;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -201,7 +205,8 @@ fn check_watermark(state: &SessionState, schema: &DFSchema, columns: &Columns) -
     }
     Err(Error::types(format!(
         "a watermark is a TIMESTAMP, but \"{name}\" is {} and its watermark {}",
-        types[0], types[1]
+        sql_type(&types[0]),
+        sql_type(&types[1])
     ))
     .at(place(&watermark.column)))
 }

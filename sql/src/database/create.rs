@@ -30,8 +30,9 @@ use crate::statement::{
 
 /// What `CREATE OR REPLACE` and `IF NOT EXISTS` come to for a name.
 enum Way {
-    /// Make it, after dropping what was there.
     Make,
+    /// Make it in the place of this one.
+    Replace(Entry),
     /// It is there and that is fine.
     Skip,
 }
@@ -46,7 +47,7 @@ impl Database {
         let entry = self.entry(&name, EntryKind::Source, &statement, &[]);
         let object = self.bind_source(&bare, &entry).await?;
         let flags = (create.or_replace, create.if_not_exists);
-        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Source).await? {
+        if let Way::Skip = self.clear(&name, flags, &create.name, ObjectKind::Source).await? {
             return Ok(skipped("CREATE SOURCE", ObjectKind::Source, &name));
         }
         self.keep(entry, object).await?;
@@ -62,13 +63,14 @@ impl Database {
         let _changing = self.changing.lock().await;
         let name = simple_name(&create.name)?;
         let object = self.bind_view(create).await?;
+        let depends = plan::references(&self.state, &create.query)?;
+        refuse_itself(&name, &depends, &create.name)?;
         let flags = (create.or_replace, create.if_not_exists);
-        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::View).await? {
+        if let Way::Skip = self.clear(&name, flags, &create.name, ObjectKind::View).await? {
             return Ok(skipped("CREATE VIEW", ObjectKind::View, &name));
         }
         let mut bare = create.clone();
         (bare.or_replace, bare.if_not_exists) = (false, false);
-        let depends = plan::references(&self.state, &create.query)?;
         let entry = self.entry(&name, EntryKind::View, &Statement::CreateView(bare), &depends);
         self.keep(entry, object).await?;
         Ok(done("CREATE VIEW"))
@@ -88,25 +90,30 @@ impl Database {
             None => None,
         };
         let flags = (create.or_replace, create.if_not_exists);
-        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Table).await? {
-            return Ok(skipped("CREATE TABLE", ObjectKind::Table, &name));
-        }
+        // What the query reads may be what is replaced: that goes last.
+        let old = match self.way(&name, flags, &create.name, ObjectKind::Table).await? {
+            Way::Skip => return Ok(skipped("CREATE TABLE", ObjectKind::Table, &name)),
+            Way::Replace(old) if filled.is_none() => {
+                self.forget(&[old]).await?;
+                None
+            }
+            Way::Replace(old) => Some(old),
+            Way::Make => None,
+        };
         let mut bare = create.clone();
         (bare.or_replace, bare.if_not_exists) = (false, false);
         let mut entry = self.entry(&name, EntryKind::Table, &Statement::CreateTable(bare), &[]);
-        let object = match filled.as_ref() {
-            Some(plan) => {
-                let schema = without_metadata(plan.schema().as_arrow());
-                self.make_table(create, &mut entry, Some(schema)).await?
-            }
-            None => self.make_table(create, &mut entry, None).await?,
-        };
+        let schema = filled.as_ref().map(|plan| without_metadata(plan.schema().as_arrow()));
+        let object = self.make_table(create, &mut entry, schema).await?;
         // Filled before it is known: a crash in between leaves no empty table behind.
         let rows = match (filled, object.lake()) {
             (Some(plan), Some(table)) => Some(self.write_once(plan, table).await?),
             _ => None,
         };
-        self.keep(entry, object).await?;
+        match old {
+            Some(old) => self.supersede(&old, entry, object).await?,
+            None => self.keep(entry, object).await?,
+        }
         Ok(Done { tag: "CREATE TABLE".into(), rows, notice: None })
     }
 
@@ -187,13 +194,14 @@ impl Database {
         ContinuousPlan::new(plan.clone(), self.state.clone())?.plannable().await?;
         let schema = without_metadata(plan.schema().as_arrow());
         let partition_by = partition_columns(&create.partitioned_by, &schema)?;
+        let depends = plan::references(&self.state, &create.query)?;
+        refuse_itself(&name, &depends, &create.name)?;
         let flags = (create.or_replace, create.if_not_exists);
-        if let Way::Skip = self.way(&name, flags, &create.name, kind).await? {
+        if let Way::Skip = self.clear(&name, flags, &create.name, kind).await? {
             return Ok(skipped("CREATE MATERIALIZED VIEW", kind, &name));
         }
         let mut bare = create.clone();
         (bare.or_replace, bare.if_not_exists) = (false, false);
-        let depends = plan::references(&self.state, &create.query)?;
         let statement = Statement::CreateMaterializedView(bare);
         let mut entry = self.entry(&name, EntryKind::MaterializedView, &statement, &depends);
         self.refuse_taken(&checked).await?;
@@ -243,7 +251,7 @@ impl Database {
         ContinuousPlan::new(plan, self.state.clone())?.plannable().await?;
         sink_of(create)?;
         let flags = (create.or_replace, create.if_not_exists);
-        if let Way::Skip = self.way(&name, flags, &create.name, ObjectKind::Sink).await? {
+        if let Way::Skip = self.clear(&name, flags, &create.name, ObjectKind::Sink).await? {
             return Ok(skipped("CREATE SINK", ObjectKind::Sink, &name));
         }
         let mut bare = create.clone();
@@ -387,6 +395,23 @@ impl Database {
         }
     }
 
+    /// Makes room for a name that may be taken; there is nothing left to replace then.
+    async fn clear(
+        self: &Arc<Self>,
+        name: &str,
+        flags: (bool, bool),
+        written: &ObjectName,
+        kind: ObjectKind,
+    ) -> Result<Way> {
+        match self.way(name, flags, written, kind).await? {
+            Way::Replace(old) => {
+                self.forget(&[old]).await?;
+                Ok(Way::Make)
+            }
+            way => Ok(way),
+        }
+    }
+
     /// What to do about a name that may be taken.
     async fn way(
         self: &Arc<Self>,
@@ -403,13 +428,23 @@ impl Database {
             return Ok(Way::Skip);
         }
         if or_replace {
-            self.replace(name, kind).await.map_err(|e| e.or_at(name_place(written)))?;
-            return Ok(Way::Make);
+            let old = self.replaceable(name, kind).await;
+            return old.map(Way::Replace).map_err(|e| e.or_at(name_place(written)));
         }
         Err(Error::name(format!("\"{name}\" exists already"))
             .at(name_place(written))
             .with_hint("CREATE OR REPLACE replaces it, IF NOT EXISTS leaves it as it is"))
     }
+}
+
+/// A view that is replaced can't read what it was.
+fn refuse_itself(name: &str, reads: &[String], written: &ObjectName) -> Result<()> {
+    if !reads.iter().any(|read| read == name) {
+        return Ok(());
+    }
+    Err(Error::refused(format!("\"{name}\" can't read itself"))
+        .at(name_place(written))
+        .with_hint("create one with another name"))
 }
 
 pub(super) fn storage(checked: &Checked) -> std::collections::HashMap<String, String> {

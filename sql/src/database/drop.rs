@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
 use tidemill_engine::catalog::{Change, Entry, EntryKind};
 
 use super::Database;
 use super::create::{name_place, simple_name};
+use super::source::folder;
 use crate::error::{Error, Result, nearest};
 use crate::objects::Object;
 use crate::session::Done;
@@ -34,11 +37,21 @@ impl Database {
         Ok(Done { tag, rows: None, notice })
     }
 
-    /// Drops what stood for a name, for `CREATE OR REPLACE`; same kind only.
-    pub(super) async fn replace(self: &Arc<Self>, name: &str, kind: ObjectKind) -> Result<()> {
+    /// What stands for a name, if `CREATE OR REPLACE` may replace it: same kind, read by nobody.
+    pub(super) async fn replaceable(&self, name: &str, kind: ObjectKind) -> Result<Entry> {
         let entry = self.find(name, kind).await?;
-        let all = self.with_dependents(vec![entry], false).await?;
-        self.forget(&all).await
+        self.with_dependents(vec![entry.clone()], false).await?;
+        Ok(entry)
+    }
+
+    /// Puts a table in the place of another, whose files are deleted then.
+    pub(super) async fn supersede(&self, old: &Entry, new: Entry, object: Object) -> Result<()> {
+        let before = self.objects.get(&old.name);
+        self.keep(new, object).await?;
+        if let Some(before) = before {
+            self.delete_files(old, &before).await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn find(&self, name: &str, kind: ObjectKind) -> Result<Entry> {
@@ -91,29 +104,41 @@ impl Database {
     }
 
     /// Stops the queries, forgets the definitions, deletes the managed tables.
-    async fn forget(&self, entries: &[Entry]) -> Result<()> {
+    pub(super) async fn forget(&self, entries: &[Entry]) -> Result<()> {
         for entry in entries {
             self.engine.remove(&entry.name).await?;
         }
         let changes = entries.iter().map(|entry| Change::Remove(entry.name.clone())).collect();
         self.engine.catalog().apply(changes).await?;
         for entry in entries {
-            let Some(object) = self.objects.remove(&entry.name) else { continue };
-            if let Err(error) = self.delete_data(&object).await {
-                // The definition is gone and nothing refers to the files any more.
-                tracing::warn!(name = entry.name, %error, "could not delete the files");
+            if let Some(object) = self.objects.remove(&entry.name) {
+                self.delete_files(entry, &object).await;
             }
         }
         Ok(())
     }
 
+    async fn delete_files(&self, entry: &Entry, object: &Object) {
+        if let Err(error) = self.delete_data(entry, object).await {
+            // The definition is gone and nothing refers to the files any more.
+            tracing::warn!(name = entry.name, %error, "could not delete the files");
+        }
+    }
+
     /// Deletes the files of what Tidemill made; a declared lake table stays where it is.
-    async fn delete_data(&self, object: &Object) -> tidemill_engine::Result<()> {
+    async fn delete_data(&self, entry: &Entry, object: &Object) -> tidemill_engine::Result<()> {
         match object {
             Object::Table { table, managed: true } | Object::MaterializedView(table) => {
                 table.delete().await
             }
-            Object::Source { declared, .. } => self.engine.drop_dead_letters(declared).await,
+            Object::Source { declared, .. } => {
+                let store = self.engine.warehouse().store();
+                let files: Vec<_> = store.list(Some(&folder(entry))).try_collect().await?;
+                for file in files {
+                    store.delete(&file.location).await?;
+                }
+                self.engine.drop_dead_letters(declared).await
+            }
             _ => Ok(()),
         }
     }

@@ -51,7 +51,8 @@ impl Database {
         insert: &Insert,
         table: &LakeTable,
     ) -> Result<LogicalPlan> {
-        let plan = plan::query(&self.state, &insert.query).await?;
+        let query = plan::made_different(&insert.query);
+        let plan = plan::query(&self.state, &query).await?;
         let plan = plan::typed_parameters(plan, &table.schema(), &insert.columns)?;
         plan::spread(plan, &table.schema(), &insert.columns)
             .map_err(|error| error.or_at(name_place(&insert.table)))

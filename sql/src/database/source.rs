@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use object_store::path::Path;
 use tidemill_engine::catalog::Entry;
 use tidemill_engine::decode::Format;
 use tidemill_engine::source::files::FilesSource;
@@ -113,9 +114,14 @@ fn texts(checked: &Checked) -> BTreeMap<String, String> {
     checked.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
+/// What a source keeps in the warehouse.
+pub(super) fn folder(entry: &Entry) -> Path {
+    Warehouse::internal(&["sources", &entry.id.to_string()])
+}
+
 /// Where a files source keeps the log of what it has found.
-fn files_folder(entry: &Entry) -> object_store::path::Path {
-    Warehouse::internal(&["sources", &entry.id.to_string(), "files"])
+fn files_folder(entry: &Entry) -> Path {
+    folder(entry).join("files")
 }
 
 fn on_error(checked: &Checked) -> OnError {

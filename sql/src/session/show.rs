@@ -18,6 +18,7 @@ use crate::database::simple_name;
 use crate::error::{Error, Result};
 use crate::parser::{self, DIALECT};
 use crate::plan;
+use crate::schema::sql_type;
 use crate::statement::{
     Describe, Explain, ExplainMode, ObjectKind, Show, ShowCreate, ShowWhat, Target,
 };
@@ -197,7 +198,7 @@ fn names(names: &[String]) -> Result<Answer> {
 
 fn describe_schema(schema: &SchemaRef) -> Result<Answer> {
     let fields = schema.fields();
-    let types: Vec<_> = fields.iter().map(|f| f.data_type().to_string()).collect();
+    let types: Vec<_> = fields.iter().map(|f| sql_type(f.data_type())).collect();
     table(vec![
         ("column_name", strings(fields.iter().map(|f| f.name().as_str()))),
         ("data_type", strings(types.iter().map(String::as_str))),
