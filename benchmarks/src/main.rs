@@ -1,7 +1,7 @@
 //! Measures Tidemill, beside what bounds it, in one run on one machine.
 //!
-//! `benchmarks run ingest` and `benchmarks run freshness` print their figures
-//! and write them as JSON, with the machine's description; `benchmarks compare
+//! `benchmarks run ingest`, `freshness` and `state` print their figures and write
+//! them as JSON, with the machine's description; `benchmarks compare
 //! A.json B.json` sets two such files side by side. Nothing here is a test: no
 //! figure makes it fail.
 
@@ -11,6 +11,7 @@ mod ingest;
 mod kafka;
 mod machine;
 mod report;
+mod state;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,9 @@ enum Command {
         /// How long `freshness` runs.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
+        /// Stored keys of `state`, one table after the other.
+        #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
+        keys: Vec<u64>,
         /// Where the figures go as JSON.
         #[arg(long)]
         out: Option<PathBuf>,
@@ -59,6 +63,7 @@ enum Command {
 enum What {
     Ingest,
     Freshness,
+    State,
 }
 
 #[tokio::main]
@@ -81,6 +86,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Run { what: What::Freshness, rate, seconds, out, .. } => {
             (freshness::run(rate, seconds).await?, out)
         }
+        Command::Run { what: What::State, keys, out, .. } => (state::run(&keys).await?, out),
     };
     report.print();
     match out {

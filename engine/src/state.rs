@@ -26,7 +26,9 @@ mod ipc;
 mod keys;
 mod links;
 mod log;
+mod manifest;
 mod segment;
+mod snapshot;
 mod table;
 
 #[cfg(test)]
@@ -36,6 +38,7 @@ use arrow::datatypes::SchemaRef;
 
 pub use image::TableImage;
 pub use keys::Keys;
+pub use snapshot::{Snapshot, Snapshots};
 pub use table::{Matches, Table};
 
 /// Where a row lies: segment in the high 32 bits, row in the low ones. Addresses hold

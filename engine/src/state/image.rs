@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use uuid::Uuid;
 
 use super::keys::Keys;
@@ -15,7 +14,6 @@ use crate::error::{Error, Result};
 /// The segments of a table at one moment, shared with it.
 #[derive(Debug, Clone)]
 pub struct TableImage {
-    pub(super) schema: SchemaRef,
     /// Oldest first.
     pub(super) segments: Vec<SegmentImage>,
 }
@@ -29,11 +27,6 @@ pub(super) struct SegmentImage {
 }
 
 impl TableImage {
-    /// The stored columns.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// Live rows.
     pub fn len(&self) -> usize {
         self.segments.iter().map(|one| one.batch.num_rows() - one.dead.count).sum()
@@ -53,7 +46,7 @@ impl Table {
             let (batch, dead) = (segment.batch()?.clone(), Arc::clone(segment.dead()));
             Some(SegmentImage { id: segment.id, batch, dead, mapped: segment.mapped })
         });
-        Ok(TableImage { schema: Arc::clone(self.schema()), segments: segments.collect() })
+        Ok(TableImage { segments: segments.collect() })
     }
 
     /// The table that an image was made of. Reads the keys of all rows.

@@ -106,11 +106,13 @@ impl Index {
         self.links.set(at, Link { older: Place::NONE, newer: Place::NONE });
     }
 
-    /// Puts row `new` where row `old` stands.
-    pub fn replace(&mut self, hash: u64, old: Place, new: Place) {
+    /// Puts row `new` where row `old` stands; false if that isn't there.
+    pub fn replace(&mut self, hash: u64, old: Place, new: Place) -> bool {
         let link = self.links.get(old);
         if link.newer.is_none() {
-            self.set_newest(hash, old, new);
+            if !self.set_newest(hash, old, new) {
+                return false;
+            }
         } else {
             self.links.set_older(link.newer, new);
         }
@@ -119,18 +121,21 @@ impl Index {
         }
         self.links.set(new, link);
         self.links.set(old, Link { older: Place::NONE, newer: Place::NONE });
+        true
     }
 
-    fn set_newest(&mut self, hash: u64, old: Place, new: Place) {
+    fn set_newest(&mut self, hash: u64, old: Place, new: Place) -> bool {
         let kept = kept(hash);
         let shard = &mut self.shards[shard(hash)];
-        if let Ok(mut entry) = shard.find_entry(spread(kept), |entry| entry.newest == old) {
-            if new.is_none() {
-                entry.remove();
-            } else {
-                entry.get_mut().newest = new;
-            }
+        let Ok(mut entry) = shard.find_entry(spread(kept), |entry| entry.newest == old) else {
+            return false;
+        };
+        if new.is_none() {
+            entry.remove();
+        } else {
+            entry.get_mut().newest = new;
         }
+        true
     }
 
     /// Forgets the links of a segment of which no row is in the index any more.

@@ -207,16 +207,32 @@ impl Table {
     /// For a table with at most one row a key: puts row i in the place of what key i
     /// has, if anything. The keys must be distinct.
     pub fn upsert(&mut self, keys: &Keys, rows: &RecordBatch) -> Result<()> {
-        self.check(keys, Some(rows))?;
         let old = self.newest(keys)?;
+        self.put(keys, &old, rows)
+    }
+
+    /// [`Table::upsert`] for who has looked already: row i, with key i, takes the place
+    /// of the row at `old[i]`, of the same key. NONE: it is added.
+    pub fn replace(&mut self, keys: &Keys, old: &[Address], rows: &RecordBatch) -> Result<()> {
+        if old.len() != keys.len() {
+            return Err(Error::internal("each row replaces one, or none"));
+        }
+        let old: Vec<Place> = old.iter().map(|address| address.place()).collect();
+        self.put(keys, &old, rows)
+    }
+
+    fn put(&mut self, keys: &Keys, old: &[Place], rows: &RecordBatch) -> Result<()> {
+        self.check(keys, Some(rows))?;
         let spans = self.append(rows)?;
         let mut gone = Vec::new();
         for ((hash, old), new) in keys.hashes().iter().zip(old).zip(places(&spans)) {
-            if self.log.kill(old) {
-                self.index.replace(*hash, old, new);
-                gone.push(old);
-            } else {
+            if !self.log.kill(*old) {
                 self.index.push(*hash, new);
+                continue;
+            }
+            gone.push(*old);
+            if !self.index.replace(*hash, *old, new) {
+                return Err(Error::internal("a row of state was replaced by one of another key"));
             }
         }
         self.budget += gone.len();
