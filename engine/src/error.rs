@@ -4,6 +4,8 @@
 //! runtime retries a query whose error is [`Error::retryable`] and marks it
 //! failed otherwise.
 
+mod storage;
+
 use datafusion::error::DataFusionError;
 use deltalake::DeltaTableError;
 
@@ -80,7 +82,7 @@ pub enum Error {
     #[error("{0}")]
     Arrow(#[from] arrow::error::ArrowError),
 
-    #[error("storage: {0}")]
+    #[error("storage: {}", storage::told(.0))]
     Storage(#[from] object_store::Error),
 
     #[error("internal: {0}; this is a bug in Tidemill")]
@@ -172,6 +174,7 @@ impl Error {
                     .into(),
             ),
             Error::Spill { .. } => Some("state beyond its memory limit needs local disk".into()),
+            Error::Storage(error) => storage::hint(error).map(Into::into),
             Error::Fenced { .. } => Some("only one engine may run a warehouse".into()),
             _ => None,
         }
