@@ -110,3 +110,49 @@ async fn a_table_takes_rows_and_joins_a_stream() {
     let refused = run(&database, "DROP TABLE names").await;
     assert!(refused.contains("is read by materialized view \"named\""), "{refused}");
 }
+
+/// Names in a folder, sorted; none if it is not there.
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn files_in(folder: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let count = |path: std::path::PathBuf| if path.is_dir() { files_in(&path) } else { 1 };
+    entries.map(|entry| count(entry.unwrap().path())).sum()
+}
+
+#[tokio::test]
+async fn what_is_dropped_or_replaced_leaves_no_files() {
+    let house = House::new();
+    let database = house.open().await;
+    let path = house.folder.path();
+    std::fs::write(path.join("in.json"), "{\"id\": 1}\n").unwrap();
+    let source = format!(
+        "CREATE SOURCE f (id BIGINT) WITH (connector = 'files', path = '{}')",
+        path.join("in.json").display()
+    );
+    let made = run(&database, &source).await;
+    assert!(made.contains("CREATE SOURCE"), "{made}");
+    run(&database, "CREATE MATERIALIZED VIEW v AS SELECT id FROM f").await;
+    assert_eq!(database.engine().step("v").await.unwrap(), Some(1));
+    let logs = path.join("_tidemill/sources");
+    assert_eq!(files_in(&logs), 1);
+    run(&database, "DROP SOURCE f CASCADE").await;
+    assert_eq!(files_in(&logs), 0);
+
+    run(&database, "CREATE TABLE t AS SELECT 1 AS id").await;
+    for _ in 0..3 {
+        let again = run(&database, "CREATE OR REPLACE TABLE t AS SELECT id + 1 AS id FROM t").await;
+        assert!(again.contains("rows: Some(1)"), "{again}");
+    }
+    let tables = names_in(path).into_iter().filter(|name| name.starts_with('t'));
+    assert_eq!(tables.filter(|name| files_in(&path.join(name)) > 0).count(), 1);
+    drop(database);
+    let rows = run(&house.open().await, "SELECT id FROM t").await;
+    assert!(rows.contains("| 4  |"), "{rows}");
+}
