@@ -12,8 +12,11 @@ mod crash;
 mod database;
 mod edges;
 mod events;
+mod house;
 mod ingest;
 mod kafka;
+mod person;
+mod python;
 mod report;
 mod s3;
 

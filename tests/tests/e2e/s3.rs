@@ -1,12 +1,13 @@
 //! An S3 server for a test: moto's, by `scripts/python.sh` and `tests/clients/s3.py`.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
+
+use crate::python::{interpreter, root};
 
 const BUCKET: &str = "mill";
 
@@ -16,27 +17,13 @@ pub struct S3 {
     server: Child,
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 impl S3 {
     /// `None` where there can be none.
     ///
     /// # Panics
     /// If it should be there (`TIDEMILL_REQUIRE_ALL=1`), or does not start.
     pub fn start() -> Option<Self> {
-        let script = root().join("scripts/python.sh");
-        let output = Command::new(script).arg("s3").stderr(Stdio::inherit()).output().unwrap();
-        if output.status.code() == Some(77) {
-            let required = std::env::var("TIDEMILL_REQUIRE_ALL").is_ok_and(|value| value == "1");
-            assert!(!required, "an S3 server is required here, and Python is missing");
-            eprintln!("SKIPPED: no Python for an S3 server on this machine");
-            return None;
-        }
-        assert!(output.status.success(), "scripts/python.sh s3: {output:?}");
-        let answer = String::from_utf8(output.stdout).unwrap();
-        let python = answer.trim().strip_prefix("s3=").unwrap();
+        let python = interpreter("s3")?;
         let mut server = Command::new(python)
             .arg(root().join("tests/clients/s3.py"))
             .arg(BUCKET)
