@@ -10,7 +10,8 @@
 //!    the columns that the query uses; what can't be decoded goes to the
 //!    [`dead_letter`] table;
 //! 4. [`plan`]: execute the same physical plan again over the new rows;
-//!    what must be remembered between epochs is [`state`];
+//!    what must be remembered between epochs is [`state`], and what windows
+//!    over event time are made of [`function`];
 //! 5. [`sink`]: stage the result's files, then one Delta commit that carries
 //!    the files and the epoch's number: the one commit point;
 //! 6. [`query`] strings these together and pipelines them; [`runtime`] runs
@@ -28,6 +29,7 @@ pub mod dead_letter;
 pub mod decode;
 pub mod epoch;
 pub mod error;
+pub mod function;
 pub mod lake;
 pub mod lease;
 pub mod metrics;
