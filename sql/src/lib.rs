@@ -4,12 +4,14 @@
 //! 2. [`parser`]: text to statements, with the places of everything;
 //! 3. [`options`]: what may stand in `WITH (…)`;
 //! 4. [`schema`]: column definitions to Arrow;
-//! 5. [`plan`]: queries to DataFusion plans;
+//! 5. [`plan`]: queries to DataFusion plans, windows (`window_tvf`) and
+//!    ASOF joins (`asof`) included;
 //! 6. [`objects`] and [`database`]: what the names stand for, made durable and
 //!    handed to the engine;
 //! 7. [`session`]: one client, through which every statement goes;
 //! 8. [`error`]: what happened, where, and what to do instead.
 
+mod asof;
 pub mod database;
 pub mod error;
 pub mod objects;
@@ -19,6 +21,7 @@ pub mod plan;
 pub mod schema;
 pub mod session;
 pub mod statement;
+mod window_tvf;
 
 pub use error::{Error, Kind, Result};
 pub use parser::{Spanned, is_complete, parse};

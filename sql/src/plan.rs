@@ -24,10 +24,12 @@ use tidemill_engine::lake::LakeTable;
 use tidemill_engine::source::DeclaredSource;
 use tidemill_engine::source::table::SourceTable;
 
+use crate::asof::AsOfJoins;
 use crate::error::{Error, Result};
 use crate::objects::{Object, Objects};
 use crate::schema::{fold, place};
 use crate::session::{CATALOG, SCHEMA};
+use crate::window_tvf::{WindowTables, prepared};
 
 /// A state that plans against `objects`. `settings` are DataFusion's, by name.
 pub fn state(objects: &Arc<Objects>, partitions: usize) -> Result<SessionState> {
@@ -49,14 +51,19 @@ pub fn state(objects: &Arc<Objects>, partitions: usize) -> Result<SessionState> 
     }
     let catalog = Arc::new(MemoryCatalogProvider::new());
     catalog.register_schema(SCHEMA, Arc::clone(objects) as _)?;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_relation_planners(vec![Arc::new(WindowTables), Arc::new(AsOfJoins)])
+        .build();
+    tidemill_engine::function::register(&mut state)?;
     state.catalog_list().register_catalog(CATALOG.into(), catalog);
     Ok(state)
 }
 
 /// Plans a query; only reading is allowed.
 pub async fn query(state: &SessionState, query: &Query) -> Result<LogicalPlan> {
-    statement(state, SqlStatement::Query(Box::new(query.clone()))).await
+    statement(state, SqlStatement::Query(Box::new(prepared(query)?))).await
 }
 
 pub async fn statement(state: &SessionState, statement: SqlStatement) -> Result<LogicalPlan> {
@@ -201,7 +208,7 @@ pub fn lakes(plan: &LogicalPlan, objects: &Objects) -> Result<Vec<Arc<LakeTable>
 
 /// The relations that a query names.
 pub fn references(state: &SessionState, query: &Query) -> Result<Vec<String>> {
-    let statement = SqlStatement::Query(Box::new(query.clone()));
+    let statement = SqlStatement::Query(Box::new(prepared(query)?));
     let statement = DfStatement::Statement(Box::new(statement));
     let found = state.resolve_table_references(&statement)?;
     Ok(found.iter().map(|reference| reference.table().to_owned()).collect())

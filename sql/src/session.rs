@@ -228,7 +228,7 @@ impl Session {
                 .with_hint("EXPLAIN INCREMENTAL takes CREATE MATERIALIZED VIEW and INSERT INTO"));
         };
         let inner = plan::query(&self.state(), query).await?;
-        let statement = show::explain_statement(explain, query)?;
+        let statement = show::explain_statement(explain, &crate::window_tvf::prepared(query)?)?;
         self.refresh(&inner).await?;
         let state = self.state();
         let plan = state.statement_to_plan(statement).await?;

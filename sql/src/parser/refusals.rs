@@ -419,12 +419,12 @@ fn queries() {
        hint: partition by a column; to partition by an expression, select it as a column
     ");
     insta::assert_snapshot!(refusal("SELECT * FROM a JOIN b FOR SYSTEM_TIME AS OF a.at ON a.id = b.id"), @"
-    error: FOR SYSTEM_TIME AS OF is not supported yet
-      --> line 1, column 24
+    error: a table can be joined as of now() only
+      --> line 1, column 46
        |
      1 | SELECT * FROM a JOIN b FOR SYSTEM_TIME AS OF a.at ON a.id = b.id
-       |                        ^^^
-       hint: leave it out: a stream that joins a table reads the table as it is at each epoch
+       |                                              ^
+       hint: write FOR SYSTEM_TIME AS OF now(): each epoch reads the table as it is then
     ");
     insta::assert_snapshot!(refusal("SELECT a FROM"), @"
     error: expected a name, but the statement ends here

@@ -3,6 +3,7 @@
 //! | written | parsed as |
 //! |---|---|
 //! | `TUMBLE(TABLE t, …)`, also inside `TABLE(…)` | `TUMBLE(t, …)` |
+//! | `TUMBLE(TABLE (SELECT …), …)` | `TUMBLE((SELECT …), …)` |
 //! | `TABLE t`, as a query | `SELECT * FROM t` |
 //! | `CREATE SINK s FROM t …` | `CREATE SINK s … AS SELECT * FROM t` |
 //! | `CREATE SINK s AS query WITH (…)` | `CREATE SINK s WITH (…) AS query` |
@@ -14,27 +15,8 @@ use datafusion::sql::sqlparser::ast::DollarQuotedString;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Whitespace};
 
 use super::tokens::{is_significant, is_word, word};
-use crate::error::{Error, Location, Result};
 use crate::statement::print;
-
-/// Functions that put rows of a table into windows.
-pub const WINDOW_FUNCTIONS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
-
-/// Clauses that sqlparser would misread, refused by name.
-pub fn refuse_unsupported(tokens: &[TokenWithSpan]) -> Result<()> {
-    let significant: Vec<_> = tokens.iter().filter(|token| is_significant(token)).collect();
-    for pair in significant.windows(2) {
-        if is_word(&pair[0].token, "FOR") && is_word(&pair[1].token, "SYSTEM_TIME") {
-            return Err(Error::refused("FOR SYSTEM_TIME AS OF is not supported yet")
-                .at(Location::of(pair[0].span))
-                .with_hint(
-                    "leave it out: a stream that joins a table reads the table as it is at each \
-                     epoch",
-                ));
-        }
-    }
-    Ok(())
-}
+use crate::window_tvf::WINDOW_FUNCTIONS;
 
 /// Applies the rewritings.
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
@@ -185,11 +167,16 @@ fn table_keywords(meaning: &[&Token], first: usize) -> Vec<(usize, Place)> {
             Token::RParen => drop(open.pop()),
             _ => {}
         }
-        let named = matches!(meaning.get(at + 1), Some(Token::Word(_)));
+        let in_window = open.last().copied().unwrap_or(false);
+        let named = match meaning.get(at + 1) {
+            Some(Token::Word(_)) => true,
+            // A query handed to a window function.
+            Some(Token::LParen) => in_window,
+            _ => false,
+        };
         if at < first || !named || !is_word(token, "TABLE") {
             continue;
         }
-        let in_window = open.last().copied().unwrap_or(false);
         match before.last() {
             Some(Token::LParen | Token::Comma | Token::RArrow) if in_window => {
                 found.push((at, Place::WindowArgument));
@@ -204,7 +191,7 @@ fn table_keywords(meaning: &[&Token], first: usize) -> Vec<(usize, Place)> {
     found
 }
 
-fn is_window_function(name: &Token) -> bool {
+pub(super) fn is_window_function(name: &Token) -> bool {
     word(name).is_some_and(|name| WINDOW_FUNCTIONS.contains(&name.as_str()))
 }
 
@@ -239,7 +226,7 @@ fn after_set_operator(before: &[&Token]) -> bool {
 }
 
 /// Tokens for these words, with blanks between, all in one place.
-fn spelled(words: &[&str], span: Span) -> Vec<TokenWithSpan> {
+pub(super) fn spelled(words: &[&str], span: Span) -> Vec<TokenWithSpan> {
     let mut tokens = Vec::new();
     for (index, text) in words.iter().enumerate() {
         if index > 0 {
@@ -251,6 +238,6 @@ fn spelled(words: &[&str], span: Span) -> Vec<TokenWithSpan> {
     tokens
 }
 
-fn blank(span: Span) -> TokenWithSpan {
+pub(super) fn blank(span: Span) -> TokenWithSpan {
     TokenWithSpan { token: Token::Whitespace(Whitespace::Space), span }
 }

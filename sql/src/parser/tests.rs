@@ -93,6 +93,41 @@ fn other_spellings_mean_the_same() {
         "SELECT * FROM TABLE(HOP(DATA => TABLE s.orders, TIMECOL => DESCRIPTOR(at)))",
         "SELECT * FROM TABLE(HOP(DATA => s.orders, TIMECOL => DESCRIPTOR(at)))",
     );
+    same(
+        "SELECT * FROM TUMBLE(TABLE (SELECT * FROM t), at, INTERVAL '1' MINUTE)",
+        "SELECT * FROM TUMBLE((SELECT * FROM t), at, INTERVAL '1' MINUTE)",
+    );
+    let session =
+        "SELECT * FROM SESSION(t, PARTITION_BY => (a, b), DESCRIPTOR(at), INTERVAL '1' DAY)";
+    same(
+        "SELECT * FROM SESSION(TABLE t PARTITION BY a, b, DESCRIPTOR(at), INTERVAL '1' DAY)",
+        session,
+    );
+    same("SELECT * FROM SESSION(t PARTITION BY (a, b), DESCRIPTOR(at), INTERVAL '1' DAY)", session);
+    same(
+        "SELECT * FROM SESSION(t PARTITION BY f(a, b), at, INTERVAL '1' DAY)",
+        "SELECT * FROM SESSION(t, PARTITION_BY => (f(a, b)), at, INTERVAL '1' DAY)",
+    );
+    same(
+        "SELECT * FROM SESSION(t PARTITION BY a, b, at, INTERVAL '1' DAY)",
+        "SELECT * FROM SESSION(t, PARTITION_BY => (a, b), at, INTERVAL '1' DAY)",
+    );
+    same(
+        "SELECT * FROM SESSION(t, at PARTITION BY a, b, INTERVAL '1' DAY)",
+        "SELECT * FROM SESSION(t, at, PARTITION_BY => (a, b), INTERVAL '1' DAY)",
+    );
+    same(
+        "SELECT * FROM SESSION(t, at, INTERVAL '1' DAY PARTITION BY a, b)",
+        "SELECT * FROM SESSION(t, at, INTERVAL '1' DAY, PARTITION_BY => (a, b))",
+    );
+    same(
+        "SELECT * FROM o JOIN s.t FOR SYSTEM_TIME AS OF now() AS x ON x.a = o.a",
+        "SELECT * FROM o JOIN SYSTEM_TIME_AS_OF(s.t) AS x ON x.a = o.a",
+    );
+    same(
+        "SELECT * FROM o JOIN t x FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP ON x.a = o.a",
+        "SELECT * FROM o JOIN SYSTEM_TIME_AS_OF(t) x ON x.a = o.a",
+    );
     same("TABLE orders", "SELECT * FROM orders");
     same("(TABLE \"a b\") UNION ALL TABLE b", "(SELECT * FROM \"a b\") UNION ALL SELECT * FROM b");
     same("CREATE VIEW v AS TABLE t", "CREATE VIEW v AS SELECT * FROM t");
