@@ -261,7 +261,9 @@ pub struct CheckArgs {
 #[command(after_help = "Examples:\n  \
     tidemill generate orders --rows 5              To stdout, as JSON lines\n  \
     tidemill generate orders --rows 1M --to orders.ndjson\n  \
-    tidemill generate orders --rate 50/s --late 2% --broken 0.1% --to kafka://localhost:9092/orders")]
+    tidemill generate orders --rate 50/s --late 2% --broken 0.1% --to kafka://localhost:9092/orders\n  \
+    tidemill generate nexmark --rows 10M --to nexmark      Three series of files in a folder\n  \
+    tidemill generate nexmark --rate 10k/s --to kafka://localhost:9092/nexmark   Topics nexmark-bid, …")]
 pub struct GenerateArgs {
     /// What to make; `tidemill generate list` names the templates
     #[arg(value_name = "TEMPLATE")]
@@ -284,7 +286,7 @@ pub struct GenerateArgs {
     /// Share of events that can't be decoded
     #[arg(long, value_name = "SHARE", default_value = "0%")]
     pub broken: String,
-    /// kafka://HOST:PORT/TOPIC, a file, or - for stdout
+    /// kafka://HOST:PORT/TOPIC, a file, or - for stdout; for nexmark a folder, or the topics' prefix
     #[arg(long, value_name = "WHERE", default_value = "-")]
     pub to: String,
     /// librdkafka property for kafka:// (repeatable): security.protocol=SASL_SSL

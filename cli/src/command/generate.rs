@@ -1,5 +1,7 @@
 //! `tidemill generate`: seeded events, to a topic, a file or stdout.
 
+mod nexmark;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -23,7 +25,10 @@ pub async fn run(args: GenerateArgs) -> Result<ExitCode> {
     if args.template == "list" {
         return list();
     }
-    let plan = Plan::of(&args)?;
+    if args.template == nexmark::NEXMARK {
+        return nexmark::run(args).await;
+    }
+    let plan = Plan::of_template(&args, &args.template)?;
     let mut work = Work { sink: Sink::open(&args)?, done: 0, bar: Bar::new("events") };
     let mut pace = Pace::new(plan.rate);
     let made = tokio::select! {
@@ -45,8 +50,9 @@ fn list() -> Result<ExitCode> {
         let schema = template_schema(template)?;
         let columns: Vec<&str> =
             schema.fields().iter().map(|field| field.name().as_str()).collect();
-        writeln!(out, "{template:12} {}", columns.join(", "))?;
+        writeln!(out, "{template:16} {}", columns.join(", "))?;
     }
+    writeln!(out, "{:16} all three of nexmark.*, into a folder or into topics", nexmark::NEXMARK)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -58,13 +64,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(args: &GenerateArgs) -> Result<Self> {
+    fn of_template(args: &GenerateArgs, template: &str) -> Result<Self> {
         let rate = args.rate.as_deref().map_or(Ok(f64::INFINITY), units::rate).context("--rate")?;
         let rows = args.rows.as_deref().map(units::count).transpose().context("--rows")?;
         let late = units::share(&args.late).context("--late")?;
         let broken = units::share(&args.broken).context("--broken")?;
         let mut options = BTreeMap::from([
-            ("template".to_string(), args.template.clone()),
+            ("template".to_string(), template.to_string()),
             ("seed".to_string(), args.seed.to_string()),
         ]);
         if rate.is_finite() {
@@ -112,11 +118,7 @@ enum Sink {
 
 impl Sink {
     fn open(args: &GenerateArgs) -> Result<Self> {
-        if let Some(rest) = args.to.strip_prefix("kafka://") {
-            let (servers, topic) = rest
-                .split_once('/')
-                .filter(|(servers, topic)| !servers.is_empty() && !topic.is_empty())
-                .ok_or_else(|| anyhow!("--to {}: write it as kafka://HOST:PORT/TOPIC", args.to))?;
+        if let Some((servers, topic)) = kafka_address(&args.to)? {
             let producer = Producer::new(servers, &properties(&args.properties)?)?;
             return Ok(Sink::Topic { producer, topic: topic.to_string() });
         }
@@ -157,6 +159,15 @@ impl Sink {
             Sink::Topic { producer, .. } => Ok(producer.flush().await?),
         }
     }
+}
+
+/// The servers and the topic of `kafka://servers/topic`.
+fn kafka_address(to: &str) -> Result<Option<(&str, &str)>> {
+    let Some(rest) = to.strip_prefix("kafka://") else { return Ok(None) };
+    rest.split_once('/')
+        .filter(|(servers, topic)| !servers.is_empty() && !topic.is_empty())
+        .map(Some)
+        .ok_or_else(|| anyhow!("--to {to}: write it as kafka://HOST:PORT/TOPIC"))
 }
 
 fn properties(list: &[String]) -> Result<BTreeMap<String, String>> {

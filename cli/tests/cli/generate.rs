@@ -34,6 +34,25 @@ fn a_share_is_broken_and_a_file_can_be_written() {
 }
 
 #[test]
+fn nexmark_is_three_series_of_files() {
+    let program = Program::new();
+    let outcome = program.run(&["generate", "nexmark", "--rows", "2000", "--to", "nx"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let lines = |path: &str| {
+        let text = std::fs::read_to_string(program.folder.path().join("nx").join(path)).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        (text.lines().count(), last)
+    };
+    let (bids, last) = lines("bid/000000.ndjson");
+    assert!(bids == 1_840 && last["price"].is_i64(), "{bids} {last}");
+    assert_eq!(lines("auction/000000.ndjson").0, 120);
+    let (persons, last) = lines("person/000000.ndjson");
+    assert_eq!((persons, last["id"].as_i64()), (40, Some(1_039)));
+    let error = program.refused(&["generate", "nexmark", "--rows", "10"]);
+    assert!(error.contains("three streams"), "{error}");
+}
+
+#[test]
 fn templates_are_listed_and_what_is_wrong_is_named() {
     let program = Program::new();
     let list = program.ok(&["generate", "list"]);

@@ -6,6 +6,7 @@
 //! `start_time + i / rows_per_second`, whatever the clock says.
 
 pub mod events;
+mod nexmark;
 mod random;
 mod template;
 mod values;
@@ -30,8 +31,6 @@ pub use template::{TEMPLATES, template_schema};
 
 /// Rows made at a time.
 const CHUNK_ROWS: i64 = 8192;
-/// Rows a second of an unbounded generator that does not say.
-const DEFAULT_RATE: f64 = 1000.0;
 /// Event time of the first row: 2025-01-01T00:00:00Z.
 const DEFAULT_START_US: i64 = 1_735_689_600_000_000;
 
@@ -56,10 +55,14 @@ impl GeneratorSource {
     /// | option | meaning |
     /// |---|---|
     /// | `template` | what it makes, one of [`TEMPLATES`]; without it, values after type and name of the declared columns |
-    /// | `rows_per_second` | how fast rows appear; default 1000, or all at once where `number_of_rows` is given |
+    /// | `rows_per_second` | how fast rows appear; default 1000 (`nexmark.*`: 10000), or all at once where `number_of_rows` is given |
     /// | `number_of_rows` | ends after so many; default endless, for `products` 1000 and for `users` 10000 |
     /// | `seed` | another seed, other rows; default 0 |
     /// | `start_time` | event time of the first row, ISO 8601 or `now` (when the source was created); default 2025-01-01 |
+    ///
+    /// The templates `nexmark.bid`, `nexmark.auction` and `nexmark.person` are parts of one
+    /// sequence of events: for them `number_of_rows` and `rows_per_second` speak of the whole
+    /// sequence, of which each has its share (92, 6 and 2 in a hundred).
     ///
     /// `declared` holds the declared columns, if any: of a template, some of its columns.
     /// Metadata columns alone come behind all that the template has.
@@ -79,6 +82,7 @@ impl GeneratorSource {
         let (schema, plan) = template::plan(template, declared, seed)?;
         let rate = rate(options)?;
         let rows = whole(options, "number_of_rows")?.or(plan.default_rows);
+        let rows = rows.map(|events| plan.share.rows(events));
         if rows.is_none() && rate == Some(0.0) {
             return Err(Error::invalid_hint(
                 "rows_per_second = 0 makes all rows at once, which never ends",
@@ -95,8 +99,8 @@ impl GeneratorSource {
         Ok(Self {
             name: name.to_string(),
             schema,
+            timeline: Timeline::new(start_us, pace.unwrap_or(plan.default_rate)).of(plan.share),
             plan: Arc::new(plan),
-            timeline: Timeline::new(start_us, pace.unwrap_or(DEFAULT_RATE)),
             rows,
             paced: pace.is_some() || rows.is_none(),
             created_at_us,

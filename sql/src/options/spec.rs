@@ -161,7 +161,7 @@ const GENERATOR: &[OptionSpec] = &[
     option(
         "rows_per_second",
         Rate,
-        "how fast rows appear; 1000 if not given, or all at once where number_of_rows is given",
+        "how fast rows appear; 1000 if not given (nexmark: 10000), or all at once where number_of_rows is given",
     ),
     option(
         "number_of_rows",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Checked, OptionEntry, OptionValue, Options, check, is_secret};
+use super::{Checked, OptionEntry, OptionValue, Options, check, is_secret, spec};
 use crate::error::Result;
 use crate::parser::parse_one;
 use crate::statement::{ObjectKind, Statement};
@@ -208,7 +208,7 @@ fn wrong_values() {
        |
      1 | CREATE SOURCE s WITH (connector = 'generator', template = 'order')
        |                                                           ^^^^^^^
-       hint: did you mean 'orders'? It can be 'orders', 'page_views', 'users' or 'products'
+       hint: did you mean 'orders'? It can be 'orders', 'page_views', 'users', 'products', 'nexmark.bid', 'nexmark.auction' or 'nexmark.person'
     "#);
     insta::assert_snapshot!(refusal("CREATE SOURCE s WITH (connector = 'generator', rows_per_second = -1)"), @r#"
     error: option "rows_per_second" can't be -1
@@ -420,5 +420,18 @@ fn what_is_secret() {
         "primary_key",
     ] {
         assert!(!is_secret(name), "{name}");
+    }
+}
+
+#[test]
+fn the_reference_names_every_option() {
+    let text = include_str!("../../../docs/sql.md");
+    for kind in ObjectKind::ALL {
+        for connector in spec::connectors(kind).iter().copied().map(Some).chain([None]) {
+            for option in spec::known(kind, connector) {
+                let name = format!("`{}`", option.name);
+                assert!(text.contains(&name), "docs/sql.md does not name {name}");
+            }
+        }
     }
 }

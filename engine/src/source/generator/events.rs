@@ -73,6 +73,11 @@ impl Events {
         self.source.rows
     }
 
+    /// How many of the first `events` of the sequence are this template's: all but for Nexmark.
+    pub fn rows_of(&self, events: i64) -> i64 {
+        self.source.plan.share.rows(events)
+    }
+
     /// When event `row` is due, in microseconds since 1970.
     pub fn time_us(&self, row: i64) -> i64 {
         self.source.timeline.time_us(row)

@@ -23,13 +23,22 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use crate::decode::{as_instants, bad_option, is_payload, type_name, with_metadata};
 use crate::error::{Error, Result};
+use crate::source::generator::nexmark::{self, Nexmark};
 use crate::source::generator::random::{PRODUCT_COUNT, USER_COUNT};
 use crate::source::generator::values::{
-    DEVICES, Maker, PAYMENT_METHODS, REFERRERS, STATUSES, Subject, Timeline, Values,
+    DEVICES, Maker, PAYMENT_METHODS, REFERRERS, STATUSES, Share, Subject, Timeline, Values,
 };
 
 /// What `template` can be.
-pub const TEMPLATES: [&str; 4] = ["orders", "page_views", "users", "products"];
+pub const TEMPLATES: [&str; 7] = [
+    "orders",
+    "page_views",
+    "users",
+    "products",
+    "nexmark.bid",
+    "nexmark.auction",
+    "nexmark.person",
+];
 
 const ORDERS: &[(&str, Values)] = &[
     ("order_id", Values::Sequence),
@@ -66,14 +75,22 @@ const PRODUCTS: &[(&str, Values)] = &[
     ("price", Values::Price),
 ];
 
+/// Rows a second of an unbounded generator that does not say.
+const DEFAULT_RATE: f64 = 1000.0;
+
 /// Everything needed to make rows.
 #[derive(Debug)]
 pub(super) struct Plan {
     maker: Maker,
+    nexmark: Option<Nexmark>,
     /// The payload columns of the schema.
     columns: Vec<(FieldRef, Values)>,
     /// For templates that have an end of their own.
     pub default_rows: Option<i64>,
+    /// Which events of the sequence that the options speak of are its rows.
+    pub share: Share,
+    /// Events a second where nothing is said.
+    pub default_rate: f64,
 }
 
 impl Plan {
@@ -93,7 +110,12 @@ impl Plan {
     ) -> Result<Vec<ArrayRef>> {
         let column = |at: &usize| {
             let (field, values) = &self.columns[*at];
-            let array = self.maker.array(*values, field.name(), rows.clone(), timeline)?;
+            let array = match (values, &self.nexmark) {
+                (Values::Nexmark(column), Some(nexmark)) => {
+                    nexmark.array(*column, rows.clone(), timeline)?
+                }
+                _ => self.maker.array(*values, field.name(), rows.clone(), timeline)?,
+            };
             to_type(&array, field.data_type())
         };
         columns.iter().map(column).collect()
@@ -124,6 +146,9 @@ fn columns_of(template: &str) -> Result<&'static [(&'static str, Values)]> {
         "page_views" => Ok(PAGE_VIEWS),
         "users" => Ok(USERS),
         "products" => Ok(PRODUCTS),
+        "nexmark.bid" => Ok(nexmark::BID),
+        "nexmark.auction" => Ok(nexmark::AUCTION),
+        "nexmark.person" => Ok(nexmark::PERSON),
         other => Err(bad_option("template", other, &format!("'{}'", TEMPLATES.join("', '")))),
     }
 }
@@ -168,7 +193,11 @@ pub(super) fn plan(
         _ => (Subject::Drawn, Subject::Drawn, None),
     };
     let maker = Maker::new(seed, template.unwrap_or_default(), user, product);
-    Ok((schema, Plan { maker, columns, default_rows }))
+    let nexmark = template.and_then(nexmark::share);
+    let default_rate = if nexmark.is_some() { nexmark::DEFAULT_RATE } else { DEFAULT_RATE };
+    let share = nexmark.unwrap_or(Share::ALL);
+    let nexmark = nexmark.map(|share| Nexmark::new(seed, share));
+    Ok((schema, Plan { maker, nexmark, columns, default_rows, share, default_rate }))
 }
 
 /// What a template has for a declared column.

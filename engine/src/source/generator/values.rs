@@ -16,28 +16,65 @@ use arrow::datatypes::{DataType, TimeUnit};
 use crate::error::Result;
 use crate::source::generator::random::{PRODUCTS, Stream, USERS};
 
-/// Event times: row after row at an even pace.
+/// Which events of a sequence are a source's rows: of every `cycle` events the `rows` from
+/// `first` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    pub cycle: i64,
+    pub first: i64,
+    pub rows: i64,
+}
+
+impl Share {
+    /// Every event is a row.
+    pub const ALL: Share = Share { cycle: 1, first: 0, rows: 1 };
+
+    /// The event that a row is.
+    #[inline]
+    pub fn event(self, row: i64) -> i64 {
+        (row / self.rows).saturating_mul(self.cycle).saturating_add(self.first + row % self.rows)
+    }
+
+    /// How many of the first `events` are rows.
+    pub fn rows(self, events: i64) -> i64 {
+        let within = (events % self.cycle - self.first).clamp(0, self.rows);
+        events / self.cycle * self.rows + within
+    }
+}
+
+/// Event times: event after event at an even pace.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeline {
     start_us: i64,
-    /// Rows in 1000 seconds.
+    /// Events in 1000 seconds.
     rate: i64,
+    share: Share,
 }
 
 impl Timeline {
-    pub fn new(start_us: i64, rows_per_second: f64) -> Self {
-        Self { start_us, rate: ((rows_per_second * 1000.0).round() as i64).max(1) }
+    pub fn new(start_us: i64, events_per_second: f64) -> Self {
+        let rate = ((events_per_second * 1000.0).round() as i64).max(1);
+        Self { start_us, rate, share: Share::ALL }
+    }
+
+    /// The same pace for a source that has a share of the events.
+    pub fn of(self, share: Share) -> Self {
+        Self { share, ..self }
     }
 
     pub fn time_us(&self, row: i64) -> i64 {
-        let elapsed = i128::from(row) * 1_000_000_000 / i128::from(self.rate);
+        self.event_us(self.share.event(row))
+    }
+
+    pub fn event_us(&self, event: i64) -> i64 {
+        let elapsed = i128::from(event) * 1_000_000_000 / i128::from(self.rate);
         self.start_us.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX))
     }
 
     /// How many rows have come about `elapsed_us` after the start.
     pub fn rows_within(&self, elapsed_us: i64) -> i64 {
-        let rows = i128::from(elapsed_us) * i128::from(self.rate) / 1_000_000_000;
-        i64::try_from(rows).unwrap_or(i64::MAX)
+        let events = i128::from(elapsed_us) * i128::from(self.rate) / 1_000_000_000;
+        self.share.rows(i64::try_from(events).unwrap_or(i64::MAX))
     }
 }
 
@@ -83,6 +120,8 @@ pub(super) enum Values {
     EventTime,
     /// Eight hexadecimal digits.
     Hex,
+    /// Of a Nexmark event: [`super::nexmark::Nexmark`] makes it.
+    Nexmark(super::nexmark::Column),
 }
 
 pub(super) const COUNTRIES: Words =
@@ -240,6 +279,7 @@ impl Values {
             Self::Price | Self::Amount | Self::Measure => DataType::Decimal128(12, 2),
             Self::Coin => DataType::Boolean,
             Self::EventTime => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Self::Nexmark(column) => column.data_type(),
             _ => DataType::Utf8,
         }
     }
