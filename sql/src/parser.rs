@@ -3,7 +3,7 @@
 //! Built on sqlparser with the dialect that DataFusion uses, so that every
 //! query DataFusion can parse parses here. Around it: statements of our own are
 //! read word by word ([`cursor`]); a few spellings that sqlparser does not know
-//! are rewritten token by token first ([`rewrite`]); and its errors get a place
+//! are rewritten token by token first ([`rewrite`], [`windows`]); and its errors get a place
 //! and a hint.
 
 mod columns;
@@ -15,6 +15,7 @@ mod options;
 mod refuse;
 mod rewrite;
 mod tokens;
+mod windows;
 mod words;
 
 #[cfg(test)]
@@ -119,8 +120,8 @@ fn kept_statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
 
 /// One statement's tokens to the statement.
 fn statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
-    rewrite::refuse_unsupported(&tokens)?;
-    let (tokens, emit) = tokens::split_emit(rewrite::rewrite(tokens))?;
+    let tokens = windows::rewrite(rewrite::rewrite(tokens))?;
+    let (tokens, emit) = tokens::split_emit(tokens)?;
     let mut cursor = Cursor::new(tokens, emit);
     let statement = cursor.statement()?;
     cursor.finish()?;

@@ -1,0 +1,102 @@
+//! Nexmark as batch queries: each of `queries/nexmark` plans, and answers what it must.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tidemill_sql::statement::Statement;
+use tidemill_sql::{Session, parse};
+use tidemill_tests::oracle;
+use tidemill_tests::values::texts;
+use tidemill_tests::world::World;
+
+/// Two seconds of events.
+const EVENTS: &str = "20000";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries/nexmark")
+}
+
+fn read(name: &str) -> String {
+    let path = folder().join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+async fn run(session: &Session, text: &str) {
+    for statement in parse(text).unwrap() {
+        let sql = statement.text(text);
+        session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+/// A session with the three streams and the side input.
+async fn auction_site() -> Session {
+    let session = World::default().open().await.unwrap().session();
+    run(&session, &read("sources-generator.sql").replace("10000000", EVENTS)).await;
+    run(&session, &read("side_input.sql")).await;
+    session
+}
+
+/// The query of the view that a file declares.
+fn query_of(name: &str) -> String {
+    let text = read(name);
+    let mut statements = parse(&text).unwrap();
+    assert_eq!(statements.len(), 1, "{name}");
+    match statements.remove(0).node {
+        Statement::CreateMaterializedView(create) => create.query.to_string(),
+        other => panic!("{name} is {}", other.tag()),
+    }
+}
+
+async fn rows(session: &Session, sql: &str) -> Vec<Vec<String>> {
+    let (_, batches) = oracle::query(session, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    texts(&batches).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_answers_as_a_batch() {
+    let session = auction_site().await;
+    let mut answers = String::new();
+    for number in 0..=22 {
+        let sql = query_of(&format!("q{number}.sql"));
+        let found = rows(&session, &sql).await;
+        assert!(!found.is_empty(), "q{number} answers nothing");
+        writeln!(answers, "q{number} {}", found.len()).unwrap();
+    }
+    insta::assert_snapshot!(answers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_windows_hold_every_bid() {
+    let session = auction_site().await;
+    let counted = async |sql: &str| rows(&session, sql).await[0][0].clone();
+    let bids = counted("SELECT count(*) FROM bid").await;
+    assert_eq!(bids, "18400");
+    let windows = format!("SELECT sum(bid_count) FROM ({})", query_of("q11.sql"));
+    assert_eq!(counted(&windows).await, bids);
+    let windows = format!("SELECT sum(bid_count) FROM ({})", query_of("q12.sql"));
+    assert_eq!(counted(&windows).await, bids);
+    // Every bid is in five of the windows of q5.
+    let hop =
+        "SELECT count(*) / 5 FROM HOP(bid, date_time, INTERVAL '2' SECOND, INTERVAL '10' SECOND)";
+    assert_eq!(counted(hop).await, bids);
+}
+
+/// The three ways to declare the streams differ in where they come from and in nothing else.
+#[test]
+fn every_declaration_parses() {
+    for name in ["sources-generator.sql", "sources-files.sql", "sources-kafka.sql"] {
+        let text = read(name);
+        let created: Vec<String> = parse(&text)
+            .unwrap()
+            .into_iter()
+            .map(|statement| match statement.node {
+                Statement::CreateSource(create) => {
+                    format!("{} {}", create.name, create.columns.columns.len())
+                }
+                other => panic!("{name}: {}", other.tag()),
+            })
+            .collect();
+        assert_eq!(created, ["bid 8", "auction 10", "person 8"], "{name}");
+    }
+}
