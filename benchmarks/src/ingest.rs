@@ -125,6 +125,7 @@ async fn write_again(database: &Arc<Database>, rows: u64) -> Result<f64> {
         storage_options: Default::default(),
         schema: table.schema(),
         partition_by: Vec::new(),
+        deletion_vectors: false,
     };
     let copy = LakeTable::create(&warehouse, spec).await?;
     let frame = context.read_batches(batches)?;

@@ -142,6 +142,7 @@ impl DeadLetters {
             storage_options: HashMap::new(),
             schema: table_schema(),
             partition_by: Vec::new(),
+            deletion_vectors: false,
         };
         let table = LakeTable::create(&self.warehouse, spec).await?;
         state.table = Some(table.clone());

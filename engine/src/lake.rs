@@ -3,18 +3,23 @@
 //! A commit is one object written under the next version's name, which fails if
 //! somebody else was faster. Then the log is read from where we stand: what the
 //! others did is applied, and unless it was our own commit or altered the table,
-//! the same data goes under the next name. Appends never conflict otherwise.
+//! the same data goes under the next name. Appends never conflict otherwise; a
+//! commit that deletes rows does if others did something to the same files.
 
 pub(crate) mod bounds;
-mod commit;
+pub(crate) mod commit;
+pub(crate) mod compact;
 pub(crate) mod files;
 pub(crate) mod layout;
 mod log;
+pub(crate) mod mask;
+pub(crate) mod read;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod types;
-mod write;
+pub(crate) mod vector;
+pub(crate) mod write;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -39,7 +44,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::lake::commit::{Head, Pending, STALE};
+use crate::lake::commit::{Change, Head, Landed, Pending, STALE};
 use crate::lake::layout::Place;
 use crate::lake::snapshot::Snapshot;
 use crate::sink::{Committed, Staged};
@@ -68,6 +73,8 @@ pub struct TableSpec {
     /// Columns as a query yields them; [`types::delta_schema`] says what becomes of them.
     pub schema: SchemaRef,
     pub partition_by: Vec<String>,
+    /// Rows will be deleted by deletion vectors. Readers must know these then.
+    pub deletion_vectors: bool,
 }
 
 /// The number of a query's epoch inside a commit: Delta's `txn` action.
@@ -88,10 +95,17 @@ impl LakeTable {
         let root = warehouse.root_of(&spec.location, &spec.storage_options)?;
         let place = Place::new(&spec.name, &spec.location, root)?;
         if !log::is_table(&place).await? {
-            create_log(&place, &schema, &spec.partition_by).await?;
+            create_log(&place, &schema, &spec).await?;
         }
         let table = Self::load(place).await?;
-        table.current.read().layout.check_same(&schema, &spec.partition_by)?;
+        let layout = table.current().layout.clone();
+        layout.check_same(&schema, &spec.partition_by)?;
+        if spec.deletion_vectors && !layout.deletion_vectors {
+            return Err(Error::invalid_hint(
+                format!("the table at {} is without deletion vectors", layout.place.url),
+                "choose another location, or write_mode = 'copy_on_write'",
+            ));
+        }
         Ok(table)
     }
 
@@ -172,7 +186,7 @@ impl LakeTable {
         self.current().files.len()
     }
 
-    fn current(&self) -> Arc<Snapshot> {
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
         self.current.read().clone()
     }
 
@@ -227,21 +241,36 @@ impl LakeTable {
     /// tells, and trying again with the same `txn` never commits twice.
     pub async fn commit(&self, staged: Staged, txn: Option<Txn>) -> Result<Committed> {
         let rows = staged.rows;
+        let Landed { version, .. } = self.land(staged, txn).await?;
+        Ok(Committed { version, rows })
+    }
+
+    /// [`LakeTable::commit`], telling whether it was this very one that counts.
+    pub(crate) async fn land(&self, staged: Staged, txn: Option<Txn>) -> Result<Landed> {
         let mut head = self.head.lock().await;
         if head.seen.elapsed() > STALE {
             self.follow(&mut head).await?;
         }
+        let nothing = Landed { version: self.version(), ours: false };
         if let Some(txn) = &txn
             && self.txn(&mut head, &txn.app_id).await? >= Some(txn.version)
         {
-            return Ok(Committed { version: self.version(), rows });
+            return Ok(nothing);
         }
-        if staged.adds.is_empty() && txn.is_none() {
-            return Ok(Committed { version: self.version(), rows });
+        mask::check_removes(&self.current(), &staged.removes)?;
+        let masked = mask::apply(&self.current(), &staged.masks).await?;
+        let adds = staged.adds.into_iter().map(|add| (add, None));
+        let change = Change {
+            adds: adds
+                .chain(masked.adds.into_iter().map(|(add, rows)| (add, Some(rows))))
+                .collect(),
+            removes: staged.removes.into_iter().chain(masked.removes).collect(),
+            rearranges: false,
+        };
+        if change.is_empty() && txn.is_none() {
+            return Ok(nothing);
         }
-        let pending = Pending::new(staged, txn)?;
-        let version = self.write_commit(&mut head, pending).await?;
-        Ok(Committed { version, rows })
+        self.write_commit(&mut head, Pending::new(change, txn)?).await
     }
 
     /// Deletes the table's files.
@@ -259,14 +288,18 @@ impl LakeTable {
 }
 
 /// Writes version 0 of a table.
-async fn create_log(place: &Place, schema: &SchemaRef, partition_by: &[String]) -> Result<()> {
+async fn create_log(place: &Place, schema: &SchemaRef, spec: &TableSpec) -> Result<()> {
     let columns: StructType = schema.as_ref().try_into_kernel()?;
+    let mut properties = vec![("delta.logRetentionDuration", Some("interval 1 days"))];
+    if spec.deletion_vectors {
+        properties.push(("delta.enableDeletionVectors", Some("true")));
+    }
     let created = deltalake::operations::create::CreateBuilder::new()
         .with_log_store(place.log.clone())
         .with_table_name(&place.name)
         .with_columns(columns.fields().cloned())
-        .with_partition_columns(partition_by)
-        .with_configuration([("delta.logRetentionDuration", Some("interval 1 days"))])
+        .with_partition_columns(&spec.partition_by)
+        .with_configuration(properties)
         .with_save_mode(SaveMode::Ignore)
         .await;
     created.map(|_| ()).map_err(Error::from)

@@ -2,11 +2,13 @@
 
 pub mod delta;
 pub mod memory;
+mod upsert;
 
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 
 use crate::error::Result;
+use crate::lake::mask::Masks;
 
 /// Takes the output of a continuous query, epoch by epoch.
 #[async_trait]
@@ -33,6 +35,10 @@ pub struct Staged {
     pub rows: u64,
     /// Delta `add` actions of the new files.
     pub adds: Vec<deltalake::kernel::Add>,
+    /// Rows of older files to be deleted.
+    pub masks: Masks,
+    /// Delta `remove` actions of files that new ones take the place of.
+    pub removes: Vec<deltalake::kernel::Remove>,
     /// Rows of a sink that keeps them in memory.
     pub batches: Vec<arrow::array::RecordBatch>,
 }

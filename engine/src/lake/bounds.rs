@@ -49,9 +49,13 @@ pub(super) fn prune(
 }
 
 /// The partition columns' values, one row a file, typed as the table's columns.
-pub(super) fn partition_values(layout: &Layout, files: &FileSet) -> Result<Vec<ArrayRef>> {
+pub(super) fn partition_values<'a>(
+    layout: &Layout,
+    files: impl Iterator<Item = &'a Arc<DataFile>> + Clone,
+) -> Result<Vec<ArrayRef>> {
     let column = |name: &String| {
-        let texts: StringArray = files.iter().map(|file| partition_value(file, name)).collect();
+        let texts = files.clone().map(|file| partition_value(file, name));
+        let texts: StringArray = texts.collect();
         let wanted = layout.schema.field_with_name(name)?.data_type();
         let options = CastOptions { safe: false, ..CastOptions::default() };
         Ok(cast_with_options(&texts, wanted, &options)?)

@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use deltalake::DeltaTable;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
-use deltalake::kernel::{Action, Transaction};
+use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::logstore::{CommitOrBytes, commit_uri_from_version};
-use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::protocol::{DeltaOperation, OutputMode, SaveMode};
 use object_store::ObjectStoreExt;
+use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::lake::files::DataFile;
 use crate::lake::log::{self, Commit};
+use crate::lake::mask;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::{LakeTable, Txn};
-use crate::sink::Staged;
 
 /// Others may be faster this often before a commit gives up.
 const ATTEMPTS: usize = 50;
@@ -43,7 +44,7 @@ pub(super) struct Head {
 
 impl LakeTable {
     /// Writes the commit under the next free version.
-    pub(super) async fn write_commit(&self, head: &mut Head, pending: Pending) -> Result<u64> {
+    pub(super) async fn write_commit(&self, head: &mut Head, pending: Pending) -> Result<Landed> {
         for _ in 0..ATTEMPTS {
             let version = self.version() + 1;
             let entry = CommitOrBytes::LogBytes(pending.bytes.clone());
@@ -51,16 +52,20 @@ impl LakeTable {
             let Err(error) = written else {
                 self.advance(head, vec![pending.into_commit(version)]);
                 self.checkpoint_if_due(version);
-                return Ok(version);
+                return Ok(Landed { version, ours: true });
             };
             // Someone else's commit, or an answer that was lost: the log knows.
             let commits = log::commits_after(&self.place.log, version - 1).await?;
-            let own = commits.iter().find(|commit| pending.is(commit)).map(|own| own.version);
+            let own = commits.iter().find_map(|commit| pending.landed(commit));
             let altered = commits.iter().any(|commit| commit.altered);
+            let overtaken = commits.iter().any(|commit| pending.overtaken_by(commit));
             self.catch_up(head, commits).await?;
+            if let Some(landed) = own {
+                return Ok(landed);
+            }
             match error {
-                _ if own.is_some() => return Ok(own.unwrap_or(version)),
                 _ if altered => return Err(self.altered()),
+                _ if overtaken => return Err(mask::conflict()),
                 TransactionError::VersionAlreadyExists(_) => {}
                 other => return Err(deltalake::DeltaTableError::from(other).into()),
             }
@@ -164,47 +169,105 @@ impl LakeTable {
     }
 }
 
+/// Where a commit came to lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Landed {
+    pub version: u64,
+    /// It is this very commit, not an earlier one of the same epoch.
+    pub ours: bool,
+}
+
+/// What a commit does to a table's files.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// New files first.
+    pub adds: Vec<(Add, Option<Arc<RoaringBitmap>>)>,
+    pub removes: Vec<Remove>,
+    /// The rows stay the same.
+    pub rearranges: bool,
+}
+
+impl Change {
+    pub fn is_empty(&self) -> bool {
+        self.adds.is_empty() && self.removes.is_empty()
+    }
+
+    fn operation(&self, txn: Option<(&str, i64)>) -> DeltaOperation {
+        match txn {
+            _ if self.rearranges => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+            Some((query_id, epoch_id)) if !self.removes.is_empty() => {
+                DeltaOperation::StreamingUpdate {
+                    output_mode: OutputMode::Update,
+                    query_id: query_id.into(),
+                    epoch_id,
+                }
+            }
+            _ => DeltaOperation::Write {
+                mode: SaveMode::Append,
+                partition_by: None,
+                predicate: None,
+            },
+        }
+    }
+}
+
 /// A commit that has no version yet.
 pub(super) struct Pending {
     bytes: Bytes,
     added: Vec<DataFile>,
-    txn: Option<Txn>,
+    removed: HashSet<String>,
+    /// A file that no other commit adds.
+    own_path: Option<String>,
+    txn: Option<(String, i64)>,
 }
 
 impl Pending {
-    pub fn new(staged: Staged, txn: Option<Txn>) -> Result<Self> {
-        let added = staged.adds.iter().cloned().map(DataFile::from).collect();
-        let actions = staged.adds.into_iter().map(Action::Add).collect();
-        let transactions = match &txn {
-            Some(txn) => {
-                let version = i64::try_from(txn.version)
+    pub fn new(change: Change, txn: Option<Txn>) -> Result<Self> {
+        let txn = match txn {
+            Some(Txn { app_id, version }) => {
+                let version = i64::try_from(version)
                     .map_err(|_| Error::internal("an epoch past the largest number"))?;
-                let now = chrono::Utc::now().timestamp_millis();
-                vec![Transaction::new_with_last_update(&txn.app_id, version, Some(now))]
+                Some((app_id, version))
             }
-            None => Vec::new(),
+            None => None,
         };
-        let operation =
-            DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        let data = CommitData::new(actions, operation, HashMap::new(), transactions);
+        let operation = change.operation(txn.as_ref().map(|(id, epoch)| (id.as_str(), *epoch)));
+        let now = chrono::Utc::now().timestamp_millis();
+        let transaction = txn
+            .iter()
+            .map(|(id, epoch)| Transaction::new_with_last_update(id, *epoch, Some(now)))
+            .collect();
+        let removed = change.removes.iter().map(|remove| remove.path.clone()).collect();
+        let own_path = change.adds.first().map(|(add, _)| add.path.clone());
+        let removes = change.removes.into_iter().map(Action::Remove);
+        let adds = change.adds.iter().map(|(add, _)| Action::Add(add.clone()));
+        let actions = removes.chain(adds).collect();
+        let data = CommitData::new(actions, operation, HashMap::new(), transaction);
         let bytes = data.get_bytes().map_err(deltalake::DeltaTableError::from)?;
-        Ok(Self { bytes, added, txn })
+        let files = change.adds.into_iter();
+        let added = files.map(|(add, rows)| DataFile::with_vector(add, rows)).collect();
+        let own_path = own_path.filter(|path| !HashSet::contains(&removed, path));
+        Ok(Self { bytes, added, removed, own_path, txn })
     }
 
-    /// Whether `commit` is this one: it holds our `txn` (or a later one), or our files.
-    fn is(&self, commit: &Commit) -> bool {
-        let txn = self.txn.as_ref().is_some_and(|txn| {
-            commit.txns.get(&txn.app_id).is_some_and(|held| i128::from(*held) >= txn.version.into())
-        });
-        let files = self
-            .added
-            .first()
-            .is_some_and(|own| commit.added.iter().any(|added| added.path == own.path));
-        txn || files
+    /// Where this commit lies, if `commit` is it: it holds our `txn` (or a later one),
+    /// or our files.
+    fn landed(&self, commit: &Commit) -> Option<Landed> {
+        let held =
+            |(id, epoch): &(String, i64)| commit.txns.get(id).is_some_and(|held| held >= epoch);
+        let own = self.own_path.as_ref();
+        let ours = own.is_some_and(|own| commit.added.iter().any(|added| added.path == *own));
+        let version = commit.version;
+        (ours || self.txn.as_ref().is_some_and(held)).then_some(Landed { version, ours })
+    }
+
+    /// Whether `commit` did something to the files that this one builds on.
+    fn overtaken_by(&self, commit: &Commit) -> bool {
+        !self.removed.is_disjoint(&commit.removed)
     }
 
     fn into_commit(self, version: u64) -> Commit {
-        let txns = self.txn.into_iter().map(|txn| (txn.app_id, txn.version as i64)).collect();
-        Commit { version, added: self.added, removed: HashSet::new(), txns, altered: false }
+        let txns = self.txn.into_iter().collect();
+        Commit { version, added: self.added, removed: self.removed, txns, altered: false }
     }
 }

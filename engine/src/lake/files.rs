@@ -12,9 +12,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::StructArray;
-use deltalake::kernel::{Add, LogicalFileView};
+use deltalake::kernel::{Add, LogicalFileView, Remove};
 use object_store::path::Path;
+use roaring::RoaringBitmap;
 use serde::Deserialize;
+
+use crate::lake::vector::Vector;
 
 /// Files a chunk holds; the last one may hold fewer.
 const CHUNK: usize = 256;
@@ -33,7 +36,8 @@ pub(crate) struct DataFile {
     pub stats: Option<String>,
     /// Rows by the statistics, deleted ones included.
     pub rows: Option<u64>,
-    pub has_deletion_vector: bool,
+    /// Which of them are deleted.
+    pub vector: Option<Vector>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +56,60 @@ impl DataFile {
         self.path.contains("://")
     }
 
+    /// Only delta-rs knows how to read it.
+    pub fn is_special(&self) -> bool {
+        let masked = self.vector.as_ref();
+        self.is_foreign() || masked.is_some_and(|v| !v.is_near() || self.rows.is_none())
+    }
+
+    /// Deleted rows.
+    pub fn deleted(&self) -> u64 {
+        self.vector.as_ref().map_or(0, Vector::deleted)
+    }
+
+    /// Rows by the statistics, without the deleted ones.
+    pub fn live_rows(&self) -> Option<u64> {
+        Some(self.rows?.saturating_sub(self.deleted()))
+    }
+
+    /// The file that `add` adds, with the rows of its deletion vector at hand.
+    pub fn with_vector(mut add: Add, rows: Option<Arc<RoaringBitmap>>) -> Self {
+        let descriptor = add.deletion_vector.take();
+        let vector = descriptor.map(|descriptor| match rows {
+            Some(rows) => Vector::known(descriptor, rows),
+            None => Vector::stored(descriptor),
+        });
+        Self { vector, ..add.into() }
+    }
+
+    /// The log's entry for the file as it is.
+    pub fn to_add(&self) -> Add {
+        Add {
+            path: self.path.clone(),
+            partition_values: self.partition_values.clone(),
+            size: i64::try_from(self.size).unwrap_or(i64::MAX),
+            modification_time: self.modified_ms,
+            data_change: true,
+            stats: self.stats.clone(),
+            deletion_vector: self.vector.as_ref().map(|vector| vector.descriptor.clone()),
+            ..Add::default()
+        }
+    }
+
+    /// The log's entry that takes the file as it is away.
+    pub fn to_remove(&self, now_ms: i64, data_change: bool) -> Remove {
+        Remove {
+            path: self.path.clone(),
+            data_change,
+            deletion_timestamp: Some(now_ms),
+            extended_file_metadata: Some(true),
+            partition_values: Some(self.partition_values.clone()),
+            size: Some(i64::try_from(self.size).unwrap_or(i64::MAX)),
+            deletion_vector: self.vector.as_ref().map(|vector| vector.descriptor.clone()),
+            ..Remove::default()
+        }
+    }
+
     /// Where the file lies in the store of a table at `table`.
     pub fn location(&self, table: &Path) -> Path {
         let below = Path::parse(&self.path).unwrap_or_else(|_| Path::from(self.path.as_str()));
@@ -68,7 +126,7 @@ impl From<Add> for DataFile {
             modified_ms: add.modification_time,
             partition_values: add.partition_values,
             stats: add.stats,
-            has_deletion_vector: add.deletion_vector.is_some(),
+            vector: add.deletion_vector.map(Vector::stored),
         }
     }
 }
@@ -83,7 +141,7 @@ impl From<LogicalFileView> for DataFile {
             partition_values: file.partition_values_map(),
             rows: row_count(stats.as_deref()),
             stats,
-            has_deletion_vector: file.deletion_vector_descriptor().is_some(),
+            vector: file.deletion_vector_descriptor().map(Vector::stored),
         }
     }
 }
@@ -101,7 +159,7 @@ pub(crate) struct Chunk {
 pub(crate) struct FileSet {
     chunks: Vec<Arc<Chunk>>,
     len: usize,
-    /// Files that only delta-rs's reader understands: deletion vectors, foreign paths.
+    /// Files that only delta-rs's reader finds: vectors or data in other places.
     special: usize,
 }
 
@@ -110,7 +168,7 @@ impl FileSet {
         &self.chunks
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<DataFile>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<DataFile>> + Clone {
         self.chunks.iter().flat_map(|chunk| &chunk.files)
     }
 
@@ -118,7 +176,7 @@ impl FileSet {
         self.len
     }
 
-    /// No file needs more than its Parquet to be read.
+    /// Our own scan reads every file.
     pub fn is_plain(&self) -> bool {
         self.special == 0
     }
@@ -175,7 +233,7 @@ impl FileSet {
 }
 
 fn special(files: &[Arc<DataFile>]) -> usize {
-    files.iter().filter(|file| file.has_deletion_vector || file.is_foreign()).count()
+    files.iter().filter(|file| file.is_special()).count()
 }
 
 impl FromIterator<DataFile> for FileSet {
@@ -186,6 +244,8 @@ impl FromIterator<DataFile> for FileSet {
 
 #[cfg(test)]
 mod tests {
+    use deltalake::kernel::{DeletionVectorDescriptor, StorageType};
+
     use super::*;
 
     fn file(n: usize) -> DataFile {
@@ -224,11 +284,23 @@ mod tests {
     #[test]
     fn a_file_removed_and_added_in_one_commit_is_there() {
         let first: FileSet = [file(1)].into_iter().collect();
-        let mut masked = file(1);
-        masked.has_deletion_vector = true;
+        let vector = |storage_type| DeletionVectorDescriptor {
+            storage_type,
+            path_or_inline_dv: "file:///elsewhere".into(),
+            offset: None,
+            size_in_bytes: 34,
+            cardinality: 2,
+        };
+        let near = vector(StorageType::UuidRelativePath);
+        let add = Add { deletion_vector: Some(near), ..file(1).to_add() };
+        let masked = DataFile::from(add);
+        assert_eq!((masked.rows, masked.live_rows()), (Some(3), Some(1)));
         let second = first.after(&HashSet::from([masked.path.clone()]), vec![masked]);
         assert_eq!(second.len(), 1);
-        assert!(!second.is_plain());
-        assert!(first.is_plain());
+        assert!(second.is_plain() && first.is_plain());
+        let elsewhere = vector(StorageType::AbsolutePath);
+        let add = Add { deletion_vector: Some(elsewhere), ..file(1).to_add() };
+        let third = first.after(&HashSet::from([add.path.clone()]), vec![add.into()]);
+        assert!(!third.is_plain());
     }
 }

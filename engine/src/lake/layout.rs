@@ -16,7 +16,7 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::storage::RootStore;
 
-/// Reader features under which a file's Parquet is its content.
+/// Reader features under which a file's content is its Parquet without its deleted rows.
 const PLAIN_FEATURES: [&str; 4] =
     ["timestampNtz", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck"];
 
@@ -64,6 +64,8 @@ pub(crate) struct Layout {
     pub plain: bool,
     /// Why we must not append to it, if so.
     pub read_only: Option<String>,
+    /// Rows may be deleted by deletion vectors.
+    pub deletion_vectors: bool,
     /// Commits between two checkpoints of the log.
     pub checkpoint_interval: u64,
     /// How many columns the log keeps bounds for, as the table's property says it.
@@ -87,6 +89,11 @@ impl Layout {
                 .get("delta.dataSkippingNumIndexedCols")
                 .cloned()
                 .unwrap_or_default(),
+            deletion_vectors: state
+                .metadata()
+                .configuration()
+                .get("delta.enableDeletionVectors")
+                .is_some_and(|value| value.eq_ignore_ascii_case("true")),
             checkpoint_interval: state.table_config().checkpoint_interval.map_or(100, |n| n.get()),
             partition_columns,
             schema,

@@ -1,37 +1,30 @@
 //! A table fixed at one version, as DataFusion reads it.
 //!
-//! Tables whose files' Parquet is their content are scanned by DataFusion's own
-//! Parquet source, planned from the file list in memory. The others (column
-//! mapping, deletion vectors, shallow clones) are read by delta-rs's provider,
-//! which knows every reader feature but plans slower.
+//! Tables whose files' Parquet is their content, less the rows that a deletion
+//! vector names, are scanned by DataFusion's own Parquet source, planned from the
+//! file list in memory. The others (column mapping, shallow clones) are read by
+//! delta-rs's provider, which knows every reader feature but plans slower.
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics, project_schema};
-use datafusion::config::TableParquetOptions;
+use datafusion::common::{Result, ScalarValue, Statistics, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
-use datafusion::datasource::table_schema::TableSchema;
+use datafusion::datasource::physical_plan::FileGroup;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use deltalake::DeltaTable;
 use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
-use object_store::ObjectMeta;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::lake::bounds;
 use crate::lake::files::{DataFile, FileSet};
 use crate::lake::layout::Layout;
+use crate::lake::{bounds, read};
 
 /// One version of a table.
 #[derive(Debug)]
@@ -60,120 +53,49 @@ impl Snapshot {
         }
     }
 
-    fn reads_plain(&self) -> bool {
+    /// The table's name, for messages.
+    pub fn name(&self) -> &str {
+        &self.layout.place.name
+    }
+
+    /// Whether our own scan reads it right.
+    pub fn reads_plain(&self) -> bool {
         self.layout.plain && self.files.is_plain()
     }
 
-    /// Makes the table's object store known to the session.
-    fn register_store(&self, session: &dyn Session) {
-        let place = &self.layout.place;
-        let runtime = session.runtime_env();
-        if place.root.injected || runtime.object_store(&place.store_url).is_err() {
-            runtime.register_object_store(place.store_url.as_ref(), place.root.store.clone());
-        }
-    }
-
-    fn plan_scan(
+    async fn plan_scan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let partitions = bounds::partition_values(&self.layout, &self.files)?;
+        let partitions = bounds::partition_values(&self.layout, self.files.iter())?;
         let keep = bounds::prune(session, &self.layout, &self.files, &partitions, filters)?;
-        let files = self.partitioned_files(&partitions, keep.as_deref())?;
+        let kept = |(index, _): &(usize, _)| keep.as_ref().is_none_or(|keep| keep[*index]);
+        let files: Vec<_> = self.files.iter().enumerate().filter(kept).collect();
         if files.is_empty() {
             let schema = project_schema(&self.layout.schema, projection)?;
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
+        read::load_vectors(&self.layout, files.iter().map(|(_, file)| *file)).await?;
+        let part = |(index, file): &(usize, &Arc<DataFile>)| {
+            let values =
+                partitions.iter().map(|values| ScalarValue::try_from_array(values, *index));
+            let part = read::partitioned_file(&self.layout, file, values.collect::<Result<_>>()?);
+            read::live_rows_of(part, file)
+        };
+        let parts: Vec<PartitionedFile> = files.iter().map(part).collect::<Result<_>>()?;
+        let groups = FileGroup::new(parts).split_files(session.config().target_partitions());
         let rows = self.rows(keep.as_deref());
-        let groups = FileGroup::new(files).split_files(session.config().target_partitions());
-        let columns = self.layout.schema.fields().len();
-        let statistics = Statistics {
-            num_rows: rows,
-            total_byte_size: Precision::Absent,
-            column_statistics: vec![ColumnStatistics::new_unknown(); columns],
-        };
-        let source = Arc::new(self.parquet_source(session)?);
-        let config = FileScanConfigBuilder::new(self.layout.place.store_url.clone(), source)
-            .with_file_groups(groups)
-            .with_statistics(statistics)
-            .with_limit(limit)
-            .with_projection_indices(Some(self.scan_projection(projection)))?
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
-    }
-
-    fn parquet_source(&self, session: &dyn Session) -> Result<ParquetSource> {
-        let schema = &self.layout.schema;
-        let partition = |name: &String| Ok(Arc::new(schema.field_with_name(name)?.clone()));
-        let partitions: Result<Vec<_>> =
-            self.layout.partition_columns.iter().map(partition).collect();
-        let table_schema = TableSchema::builder(self.layout.file_schema.clone())
-            .with_table_partition_cols(partitions?)
-            .build();
-        let options = TableParquetOptions {
-            global: session.config().options().execution.parquet.clone(),
-            ..TableParquetOptions::default()
-        };
-        let runtime = session.runtime_env();
-        let footers = runtime.cache_manager.get_file_metadata_cache();
-        let store = runtime.object_store(&self.layout.place.store_url)?;
-        Ok(ParquetSource::new(table_schema)
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
-                store, footers,
-            ))))
-    }
-
-    /// Columns of the table as the scan counts them: those of the files, then partitions.
-    fn scan_projection(&self, projection: Option<&Vec<usize>>) -> Vec<usize> {
-        let layout = &self.layout;
-        let in_scan = |index: usize| {
-            let name = layout.schema.field(index).name();
-            match layout.partition_columns.iter().position(|partition| partition == name) {
-                Some(at) => layout.file_schema.fields().len() + at,
-                None => layout.file_schema.index_of(name).unwrap_or(index),
-            }
-        };
-        match projection {
-            Some(columns) => columns.iter().map(|index| in_scan(*index)).collect(),
-            None => (0..layout.schema.fields().len()).map(in_scan).collect(),
-        }
-    }
-
-    fn partitioned_files(
-        &self,
-        partitions: &[ArrayRef],
-        keep: Option<&[bool]>,
-    ) -> Result<Vec<PartitionedFile>> {
-        let kept = |(index, _): &(usize, _)| keep.is_none_or(|keep| keep[*index]);
-        let file = |(index, file): (usize, &Arc<DataFile>)| {
-            let mut part = PartitionedFile::from(self.object_meta(file));
-            part.partition_values = partitions
-                .iter()
-                .map(|values| ScalarValue::try_from_array(values, index))
-                .collect::<Result<_>>()?;
-            Ok(part)
-        };
-        self.files.iter().enumerate().filter(kept).map(file).collect()
-    }
-
-    fn object_meta(&self, file: &DataFile) -> ObjectMeta {
-        ObjectMeta {
-            location: file.location(&self.layout.place.path),
-            last_modified: DateTime::from_timestamp_millis(file.modified_ms).unwrap_or_default(),
-            size: file.size,
-            e_tag: None,
-            version: None,
-        }
+        let scan = read::Scan { projection, limit, rows };
+        scan.plan(session, &self.layout, groups)
     }
 
     fn rows(&self, keep: Option<&[bool]>) -> Precision<usize> {
         let kept = |index: usize| keep.is_none_or(|keep| keep[index]);
         let files = self.files.iter().enumerate().filter(|(index, _)| kept(*index));
-        match files.map(|(_, file)| file.rows).sum::<Option<u64>>() {
+        match files.map(|(_, file)| file.live_rows()).sum::<Option<u64>>() {
             Some(rows) => Precision::Exact(usize::try_from(rows).unwrap_or(usize::MAX)),
             None => Precision::Absent,
         }
@@ -221,9 +143,9 @@ impl TableProvider for Snapshot {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.register_store(session);
+        read::register_store(session, &self.layout.place);
         if self.reads_plain() {
-            return self.plan_scan(session, projection, filters, limit);
+            return self.plan_scan(session, projection, filters, limit).await;
         }
         self.delta_rs().await?.scan(session, projection, filters, limit).await
     }

@@ -1,6 +1,7 @@
 //! Tables through their public face, on stores that count and fail.
 
 mod store;
+mod upsert;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,6 +53,7 @@ async fn table(house: &Warehouse, partition_by: &[&str]) -> Arc<LakeTable> {
         storage_options: HashMap::new(),
         schema: columns(),
         partition_by: partition_by.iter().map(ToString::to_string).collect(),
+        deletion_vectors: false,
     };
     LakeTable::create(house, spec).await.unwrap()
 }
@@ -288,6 +290,7 @@ async fn written(
         storage_options: HashMap::new(),
         schema: Arc::new(frame.schema().as_arrow().clone()),
         partition_by: partition_by.iter().map(ToString::to_string).collect(),
+        deletion_vectors: false,
     };
     let table = LakeTable::create(house, spec).await.unwrap();
     let staged = table.stage(frame.clone().execute_stream().await.unwrap()).await.unwrap();
@@ -366,6 +369,7 @@ async fn tables_may_have_odd_names() {
                 storage_options: HashMap::new(),
                 schema: columns(),
                 partition_by: vec![],
+                deletion_vectors: false,
             };
             let table = LakeTable::create(&house, spec).await.unwrap();
             append(&table, &[1]).await;
@@ -387,6 +391,7 @@ async fn another_schema_at_the_place_is_refused() {
         storage_options: HashMap::new(),
         schema: columns(),
         partition_by: vec![],
+        deletion_vectors: false,
     };
     let error = LakeTable::create(&house, spec).await.unwrap_err().to_string();
     assert!(error.contains("partitioned by (day)"), "{error}");

@@ -1,14 +1,17 @@
 //! Staging: rows become Parquet files under fresh names.
 //!
 //! Encoding runs in a task of its own, so that the next batch is computed while
-//! the last one is encoded.
+//! the last one is encoded. Where it must be known which row became which of which
+//! file, [`InOrder`] writes one file and keeps their order.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::kernel::Add;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
@@ -21,7 +24,7 @@ use crate::lake::types::cast_batch;
 use crate::sink::Staged;
 
 /// A file that grows past this is closed and the next one begun.
-const FILE_BYTES: u64 = 128 << 20;
+pub(super) const FILE_BYTES: u64 = 128 << 20;
 /// Rows, and bytes, that a row group holds at most: a whole one is buffered per open file.
 const ROW_GROUP_ROWS: usize = 256 << 10;
 const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -36,12 +39,7 @@ const WAITING: usize = 2;
 
 /// Writes `rows` to files of the table.
 pub(super) async fn stage(layout: Arc<Layout>, rows: SendableRecordBatchStream) -> Result<Staged> {
-    if let Some(reason) = &layout.read_only {
-        return Err(Error::invalid_hint(
-            format!("can't write to the table \"{}\": {reason}", layout.place.name),
-            "write to it with the engine that made it, or into a table of Tidemill's",
-        ));
-    }
+    check_writable(&layout)?;
     let (batches, waiting) = mpsc::channel(WAITING);
     // A set of one: dropped with us, it stops the encoder.
     let mut encoder = JoinSet::new();
@@ -77,7 +75,7 @@ async fn encode(
     layout: Arc<Layout>,
     mut batches: mpsc::Receiver<Result<RecordBatch>>,
 ) -> Result<Staged> {
-    let mut writer = writer(&layout);
+    let mut writer = writer(&layout, NonZeroU64::new(FILE_BYTES));
     let mut rows = 0;
     while let Some(batch) = batches.recv().await {
         let written = match batch.and_then(|batch| cast_batch(&batch, &layout.schema)) {
@@ -96,7 +94,53 @@ async fn encode(
     Ok(Staged { rows, adds: writer.close().await?, ..Staged::default() })
 }
 
-fn writer(layout: &Layout) -> DeltaWriter {
+pub(crate) fn check_writable(layout: &Layout) -> Result<()> {
+    match &layout.read_only {
+        None => Ok(()),
+        Some(reason) => Err(Error::invalid_hint(
+            format!("can't write to the table \"{}\": {reason}", layout.place.name),
+            "write to it with the engine that made it, or into a table of Tidemill's",
+        )),
+    }
+}
+
+/// Writes one file of one partition, row by row as they come.
+pub(crate) struct InOrder {
+    writer: DeltaWriter,
+    schema: SchemaRef,
+    rows: u64,
+}
+
+impl InOrder {
+    pub fn new(layout: &Layout) -> Self {
+        Self { writer: writer(layout, None), schema: layout.schema.clone(), rows: 0 }
+    }
+
+    /// Rows written so far: the position of the next one.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// `batch` has the table's columns and one value in each that partitions it.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = cast_batch(batch, &self.schema)?;
+        self.writer.write(&batch).await?;
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// The file; `None` if nothing was written.
+    pub async fn close(self) -> Result<Option<Add>> {
+        let mut adds = self.writer.close().await?;
+        let file = adds.pop();
+        if !adds.is_empty() {
+            return Err(Error::internal("rows of several partitions in one file"));
+        }
+        Ok(file)
+    }
+}
+
+fn writer(layout: &Layout, file_bytes: Option<NonZeroU64>) -> DeltaWriter {
     let properties = WriterProperties::builder()
         .set_created_by(concat!("tidemill ", env!("CARGO_PKG_VERSION")).into())
         // As fast as Snappy, at little more than half the size.
@@ -109,7 +153,7 @@ fn writer(layout: &Layout) -> DeltaWriter {
         layout.schema.clone(),
         layout.partition_columns.clone(),
         Some(properties),
-        NonZeroU64::new(FILE_BYTES),
+        file_bytes,
         Some(CHECK_ROWS),
         layout.indexed_columns.as_str().try_into().unwrap_or_default(),
         None,

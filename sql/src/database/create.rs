@@ -174,6 +174,7 @@ impl Database {
             storage_options: Default::default(),
             schema,
             partition_by: Vec::new(),
+            deletion_vectors: false,
         };
         let table = LakeTable::create(self.engine.warehouse(), spec).await?;
         Ok(Object::Table { table, managed: false })
@@ -336,8 +337,14 @@ impl Database {
             }
         };
         let storage_options = storage(checked);
-        let spec =
-            TableSpec { name: entry.name.clone(), location, storage_options, schema, partition_by };
+        let spec = TableSpec {
+            name: entry.name.clone(),
+            location,
+            storage_options,
+            schema,
+            partition_by,
+            deletion_vectors: false,
+        };
         Ok(LakeTable::create(warehouse, spec).await?)
     }
 
