@@ -18,6 +18,7 @@ pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod types;
+pub mod vacuum;
 pub(crate) mod vector;
 pub(crate) mod write;
 
@@ -45,8 +46,9 @@ use url::Url;
 
 use crate::error::{Error, Result};
 use crate::lake::commit::{Change, Head, Landed, Pending, STALE};
-use crate::lake::layout::Place;
+use crate::lake::layout::{MANAGED, Place};
 use crate::lake::snapshot::Snapshot;
+use crate::lake::vacuum::Unneeded;
 use crate::sink::{Committed, Staged};
 use crate::storage::Warehouse;
 
@@ -61,6 +63,7 @@ pub struct LakeTable {
     recent: Mutex<VecDeque<Arc<Snapshot>>>,
     version: watch::Sender<u64>,
     checkpointing: Arc<AtomicBool>,
+    unneeded: Arc<Unneeded>,
 }
 
 /// What a new table looks like.
@@ -151,6 +154,7 @@ impl LakeTable {
             current: RwLock::new(current),
             version: watch::Sender::new(version),
             checkpointing: Arc::default(),
+            unneeded: Arc::default(),
         }))
     }
 
@@ -290,9 +294,13 @@ impl LakeTable {
 /// Writes version 0 of a table.
 async fn create_log(place: &Place, schema: &SchemaRef, spec: &TableSpec) -> Result<()> {
     let columns: StructType = schema.as_ref().try_into_kernel()?;
-    let mut properties = vec![("delta.logRetentionDuration", Some("interval 1 days"))];
+    let mut properties =
+        vec![("delta.logRetentionDuration", Some("interval 1 days")), (MANAGED, Some("true"))];
     if spec.deletion_vectors {
         properties.push(("delta.enableDeletionVectors", Some("true")));
+        // Every commit takes away each file that it deletes rows of and adds it again. The
+        // log's checkpoints list what was taken away for so long.
+        properties.push(("delta.deletedFileRetentionDuration", Some("interval 2 hours")));
     }
     let created = deltalake::operations::create::CreateBuilder::new()
         .with_log_store(place.log.clone())
@@ -300,6 +308,7 @@ async fn create_log(place: &Place, schema: &SchemaRef, spec: &TableSpec) -> Resu
         .with_columns(columns.fields().cloned())
         .with_partition_columns(&spec.partition_by)
         .with_configuration(properties)
+        .with_raise_if_key_not_exists(false)
         .with_save_mode(SaveMode::Ignore)
         .await;
     created.map(|_| ()).map_err(Error::from)

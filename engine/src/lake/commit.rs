@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 50;
 const RECENT: usize = 64;
 /// After so long without a look at the log, its newest known commit is checked to be there still.
 pub(super) const STALE: Duration = Duration::from_secs(60);
-/// Checkpoints between two clean-ups of the log: a clean-up lists its folder.
+/// Checkpoints between two clean-ups of the log and the files: a clean-up lists them.
 const CLEANUP_EVERY: u64 = 10;
 
 /// What is known of the log beside the files.
@@ -164,8 +164,9 @@ impl LakeTable {
             return;
         }
         let cleanup = version.is_multiple_of(interval.saturating_mul(CLEANUP_EVERY));
-        let (place, running) = (self.place.clone(), self.checkpointing.clone());
-        log::start_checkpoint(place, version, cleanup, running);
+        let running = self.checkpointing.clone();
+        let cleanup = cleanup.then(|| self.unneeded.clone());
+        log::start_checkpoint(self.place.clone(), version, cleanup, running);
     }
 }
 

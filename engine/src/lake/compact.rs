@@ -84,7 +84,7 @@ impl Rewritten {
 /// Files that should be rewritten as one, if there are any.
 fn due(snapshot: &Snapshot) -> Option<Vec<Arc<DataFile>>> {
     let layout = &snapshot.layout;
-    if !snapshot.reads_plain() || layout.read_only.is_some() {
+    if !snapshot.reads_plain() || layout.read_only.is_some() || !layout.managed {
         return None;
     }
     let mut tiers: HashMap<(Vec<Option<&str>>, usize), Tier> = HashMap::new();

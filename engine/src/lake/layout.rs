@@ -20,6 +20,9 @@ use crate::storage::RootStore;
 const PLAIN_FEATURES: [&str; 4] =
     ["timestampNtz", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck"];
 
+/// The property of tables that Tidemill made.
+pub(super) const MANAGED: &str = "tidemill.managed";
+
 /// Where a table lies and how to reach it.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -64,6 +67,8 @@ pub(crate) struct Layout {
     pub plain: bool,
     /// Why we must not append to it, if so.
     pub read_only: Option<String>,
+    /// The table is Tidemill's own, to rearrange and to clean up.
+    pub managed: bool,
     /// Rows may be deleted by deletion vectors.
     pub deletion_vectors: bool,
     /// Commits between two checkpoints of the log.
@@ -89,11 +94,8 @@ impl Layout {
                 .get("delta.dataSkippingNumIndexedCols")
                 .cloned()
                 .unwrap_or_default(),
-            deletion_vectors: state
-                .metadata()
-                .configuration()
-                .get("delta.enableDeletionVectors")
-                .is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            managed: is_true(state, MANAGED),
+            deletion_vectors: is_true(state, "delta.enableDeletionVectors"),
             checkpoint_interval: state.table_config().checkpoint_interval.map_or(100, |n| n.get()),
             partition_columns,
             schema,
@@ -132,6 +134,11 @@ fn plain_schema(schema: &Schema) -> SchemaRef {
         .iter()
         .map(|field| Field::new(field.name(), field.data_type().clone(), field.is_nullable()));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn is_true(state: &DeltaTableState, property: &str) -> bool {
+    let value = state.metadata().configuration().get(property);
+    value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 fn is_plain(state: &DeltaTableState) -> bool {

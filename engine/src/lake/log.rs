@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::lake::files::{DataFile, FileSet};
 use crate::lake::layout::{Layout, Place};
+use crate::lake::vacuum::{self, Unneeded};
 
 /// What one commit did.
 #[derive(Debug, Default)]
@@ -111,7 +112,7 @@ pub(super) async fn is_table(place: &Place) -> Result<bool> {
 pub(super) fn start_checkpoint(
     place: Place,
     version: u64,
-    cleanup: bool,
+    cleanup: Option<Arc<Unneeded>>,
     running: Arc<AtomicBool>,
 ) {
     static MAINTENANCE: OnceLock<Option<Handle>> = OnceLock::new();
@@ -119,7 +120,7 @@ pub(super) fn start_checkpoint(
         return;
     };
     maintenance.spawn(async move {
-        if let Err(error) = checkpoint(&place, version, cleanup).await {
+        if let Err(error) = checkpoint(&place, version, cleanup.as_deref()).await {
             tracing::warn!(table = place.name, version, %error, "no checkpoint of the log");
         }
         running.store(false, Ordering::Release);
@@ -138,12 +139,20 @@ fn maintenance_thread() -> Option<Handle> {
 }
 
 /// Writes a checkpoint of `version`, so that opening the table stays cheap, and,
-/// if asked, deletes commits that the table's retention has let go.
-async fn checkpoint(place: &Place, version: u64, cleanup: bool) -> Result<()> {
+/// if asked, deletes commits and files that the table's retention has let go.
+async fn checkpoint(place: &Place, version: u64, cleanup: Option<&Unneeded>) -> Result<()> {
     let table = load(place, Some(version)).await?;
     deltalake::checkpoints::create_checkpoint(&table, None).await?;
-    if cleanup && table.snapshot()?.table_config().enable_expired_log_cleanup.unwrap_or(true) {
+    let Some(unneeded) = cleanup else { return Ok(()) };
+    if table.snapshot()?.table_config().enable_expired_log_cleanup.unwrap_or(true) {
         deltalake::checkpoints::cleanup_metadata(&table, None).await?;
     }
+    if !Layout::new(place.clone(), table.snapshot()?).managed {
+        return Ok(());
+    }
+    // Files of commits since this version are too young.
+    let retention = vacuum::retention(&table)?;
+    let deleted = vacuum::run(place, &table, unneeded, retention).await?;
+    tracing::debug!(table = place.name, deleted, "vacuumed");
     Ok(())
 }
