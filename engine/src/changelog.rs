@@ -5,7 +5,6 @@
 //! a Z-set (Budiu et al., DBSP, VLDB 2023). Plans that only ever append carry no
 //! such column: a batch without it counts every row once.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};

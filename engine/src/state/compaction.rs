@@ -2,10 +2,12 @@
 //! garbage and runs of small ones are rewritten, and what is too much for memory
 //! moves to files.
 //!
-//! Every changed row buys the rewriting of two. A segment is rewritten once half of it
-//! is dead, so every rewritten row is paid for by one that died. Segments are merged
-//! in runs of [`FAN_IN`] of at most the same size class, as a log-structured merge
-//! tree does; only neighbours are, so that rows keep their order.
+//! Every changed row buys the rewriting of two, and what is left over is saved for a
+//! while: an epoch rewrites twice what it changed, or one run of segments. A segment is
+//! rewritten once half of it is dead, so every rewritten row is paid for by one that
+//! died. Segments are merged in runs of [`FAN_IN`] or more of at most the same size
+//! class, as a log-structured merge tree does; only neighbours are, so that rows keep
+//! their order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,14 +28,18 @@ impl Table {
     /// Called once an epoch. Ends the validity of addresses.
     pub fn maintain(&mut self) -> Result<()> {
         let sizes = self.log.sizes;
-        self.budget = (self.budget + sizes.budget).min(4 * sizes.rows);
+        let mut left = 2 * std::mem::take(&mut self.changed) + sizes.budget;
+        self.saved = (self.saved + left).min(2 * sizes.rows);
         self.drop_dead();
+        let mut first = true;
         while let Some(run) = self.garbage().or_else(|| self.small_run()) {
             let cost = self.live_in(&run);
-            if cost > 2 * self.budget {
+            if cost > self.saved || (cost > left && !first) {
                 break;
             }
-            self.budget -= cost.div_ceil(2);
+            self.saved -= cost;
+            left = left.saturating_sub(cost);
+            first = false;
             self.rewrite(run)?;
         }
         self.index.shrink();

@@ -82,6 +82,8 @@ pub(crate) fn hash(columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
     for hash in &mut hashes {
         *hash = (*hash ^ (*hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
+    #[cfg(test)]
+    tests::collide(&mut hashes);
     Ok(hashes)
 }
 
@@ -161,10 +163,23 @@ fn has_floats(data_type: &DataType) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use arrow::array::{Float64Array, Int64Array, ListArray};
 
     use super::*;
+
+    thread_local! {
+        /// Whether most keys of this thread's tests have the same hash as others.
+        pub static COLLIDE: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub fn collide(hashes: &mut [u64]) {
+        if COLLIDE.get() {
+            hashes.iter_mut().for_each(|hash| *hash &= 3 << 32);
+        }
+    }
 
     #[test]
     fn zeros_and_nans_have_one_hash() {

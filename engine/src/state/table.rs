@@ -30,8 +30,10 @@ pub struct Table {
     /// By the hash of the whole row; built by the first [`Table::find`].
     pub(super) rows: OnceLock<Index>,
     pub(super) spill: Spill,
-    /// How many rows `maintain` may rewrite, saved up by changes.
-    pub(super) budget: usize,
+    /// Rows that came and went since the last `maintain`.
+    pub(super) changed: usize,
+    /// How many rows `maintain` may rewrite beyond what the changes since then allow.
+    pub(super) saved: usize,
 }
 
 /// When and where rows leave memory.
@@ -66,7 +68,14 @@ impl Table {
             return Err(Error::internal(message));
         }
         let (log, index) = (Log::new(spec, sizes), Index::new());
-        Ok(Self { log, index, rows: OnceLock::new(), spill: Spill::default(), budget: 0 })
+        Ok(Self {
+            log,
+            index,
+            rows: OnceLock::new(),
+            spill: Spill::default(),
+            changed: 0,
+            saved: 0,
+        })
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -164,8 +173,7 @@ impl Table {
             for missed in (0..at.len()).filter(|pair| !equal.value(*pair)) {
                 found[probes[missed] as usize] = Place::NONE;
             }
-            let missed = (0..at.len()).filter(|pair| !equal.value(*pair)).map(|pair| probes[pair]);
-            self.find_each(rows, &hashes, missed.collect(), &mut found)?;
+            self.find_each(rows, &hashes, &mut found)?;
         }
         Ok(found.into_iter().map(Address::from).collect())
     }
@@ -195,7 +203,7 @@ impl Table {
                 gone.push(at);
             }
         }
-        self.budget += gone.len();
+        self.changed += gone.len();
         let key = self.log.gather(&gone, Some(&self.log.spec.key))?;
         let keys = Keys::new(&key, gone.len())?;
         for (hash, at) in keys.hashes().iter().zip(&gone) {
@@ -235,7 +243,7 @@ impl Table {
                 return Err(Error::internal("a row of state was replaced by one of another key"));
             }
         }
-        self.budget += gone.len();
+        self.changed += gone.len();
         self.remove_rows(&gone)?;
         self.push_rows(rows, &spans)
     }
@@ -260,7 +268,7 @@ impl Table {
     }
 
     fn append(&mut self, rows: &RecordBatch) -> Result<Spans> {
-        self.budget += rows.num_rows();
+        self.changed += rows.num_rows();
         self.log.append(rows)
     }
 
@@ -365,25 +373,21 @@ impl Table {
         hashes.iter().map(&mut next).collect()
     }
 
-    /// Rows whose first candidate was another row with the same hash: one by one.
-    fn find_each(
-        &self,
-        rows: &RecordBatch,
-        hashes: &[u64],
-        missed: Vec<u32>,
-        found: &mut [Place],
-    ) -> Result<()> {
+    /// Looks once more, one by one, for rows that are not found yet, because their
+    /// candidate was another row with the same hash or there were no more.
+    fn find_each(&self, rows: &RecordBatch, hashes: &[u64], found: &mut [Place]) -> Result<()> {
         let Some(index) = self.rows.get() else { return Ok(()) };
         let state = ahash::RandomState::with_seeds(1, 2, 3, 4);
         let mut claimed: HashSet<Place, _> = HashSet::with_hasher(state);
         claimed.extend(found.iter().copied());
-        for probe in missed {
-            let mut at = index.newest(hashes[probe as usize]);
+        for probe in 0..found.len() {
+            let mut at =
+                if found[probe].is_none() { index.newest(hashes[probe]) } else { continue };
             while !at.is_none() {
                 let free = !claimed.contains(&at);
-                if free && self.equal_whole_rows(rows, &[probe], &[at])?.value(0) {
+                if free && self.equal_whole_rows(rows, &[probe as u32], &[at])?.value(0) {
                     claimed.insert(at);
-                    found[probe as usize] = at;
+                    found[probe] = at;
                     break;
                 }
                 at = index.older(at);
