@@ -13,7 +13,7 @@ use arrow::compute::take;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 
-use super::compare::Fixed;
+use super::compare::Cells;
 use crate::error::{Error, Result};
 
 /// Our own seed: rows arrive partitioned by DataFusion's hashes, and within a partition
@@ -25,7 +25,7 @@ const SEED: u64 = 0x7469_6465_6d69_6c6c;
 pub struct Keys {
     columns: Vec<ArrayRef>,
     hashes: Vec<u64>,
-    fixed: Option<Vec<Fixed>>,
+    cells: Option<Vec<Cells>>,
 }
 
 impl Keys {
@@ -37,8 +37,8 @@ impl Keys {
         }
         let columns = columns.iter().map(normalise).collect::<Result<Vec<_>>>()?;
         let hashes = hash(&columns, rows)?;
-        let fixed = columns.iter().map(Fixed::new).collect();
-        Ok(Self { columns, hashes, fixed })
+        let cells = columns.iter().map(Cells::new).collect();
+        Ok(Self { columns, hashes, cells })
     }
 
     pub fn len(&self) -> usize {
@@ -56,22 +56,30 @@ impl Keys {
 
     /// The keys at `rows`, in that order.
     pub fn take(&self, rows: &[u32]) -> Result<Self> {
-        let picked = UInt32Array::from(rows.to_vec());
-        let columns =
-            self.columns.iter().map(|column| take(column, &picked, None)).collect::<Result<_, _>>();
-        let columns: Vec<ArrayRef> = columns?;
+        let columns = self.columns_at(rows)?;
         let hashes = rows.iter().map(|row| self.hashes[*row as usize]).collect();
-        let fixed = columns.iter().map(Fixed::new).collect();
-        Ok(Self { columns, hashes, fixed })
+        let cells = columns.iter().map(Cells::new).collect();
+        Ok(Self { columns, hashes, cells })
+    }
+
+    /// The key columns at `rows`.
+    pub(crate) fn columns_at(&self, rows: &[u32]) -> Result<Vec<ArrayRef>> {
+        let all = rows.len() == self.len();
+        if all && rows.iter().enumerate().all(|(at, row)| at == *row as usize) {
+            return Ok(self.columns.clone());
+        }
+        let picked = UInt32Array::from(rows.to_vec());
+        let taken = self.columns.iter().map(|column| take(column, &picked, None));
+        Ok(taken.collect::<Result<_, _>>()?)
     }
 
     pub(crate) fn hashes(&self) -> &[u64] {
         &self.hashes
     }
 
-    /// The columns as plain words, if all are such.
-    pub(crate) fn fixed(&self) -> Option<&[Fixed]> {
-        self.fixed.as_deref()
+    /// The columns, if all can be compared value by value.
+    pub(crate) fn cells(&self) -> Option<&[Cells]> {
+        self.cells.as_deref()
     }
 }
 
@@ -88,7 +96,7 @@ pub(crate) fn hash(columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
 }
 
 /// The array with one zero and one NaN, in nested fields too.
-fn normalise(array: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn normalise(array: &ArrayRef) -> Result<ArrayRef> {
     if !has_floats(array.data_type()) {
         return Ok(Arc::clone(array));
     }

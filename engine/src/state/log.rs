@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array, new_null_array,
 };
-use arrow::compute::{interleave, take};
+use arrow::compute::{cast, interleave, take};
 
 use super::segment::Segment;
 use super::{MAX_SLOTS, Place, Sizes, TableSpec};
@@ -91,16 +91,23 @@ impl Log {
         Ok(spans)
     }
 
-    /// Rows under the table's own schema.
+    /// Rows under the table's own schema. Nested fields may have other names.
     fn conform(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let schema = &self.spec.schema;
         if batch.schema_ref() == schema {
             return Ok(batch.clone());
         }
+        let misfit = |error| Error::internal(format!("rows don't fit their state: {error}"));
+        let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+            let (is, wanted) = (column.data_type(), field.data_type());
+            if is != wanted && is.equals_datatype(wanted) {
+                return cast(column, wanted);
+            }
+            Ok(Arc::clone(column))
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(misfit)?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let columns = batch.columns().to_vec();
-        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
-            .map_err(|error| Error::internal(format!("rows don't fit their state: {error}")))
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(misfit)
     }
 
     fn open_slot(&mut self) -> Result<usize> {

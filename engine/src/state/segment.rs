@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::MAX_ROWS;
-use super::compare::Fixed;
+use super::compare::Cells;
 use super::floor::Floors;
 use crate::error::{Error, Result};
 
@@ -23,17 +23,17 @@ pub(crate) struct Chunk {
     /// The number of its first row.
     pub start: usize,
     pub batch: RecordBatch,
-    /// The key columns as plain words, if all are such.
-    pub key: Option<Vec<Fixed>>,
+    /// The key columns, if all can be compared value by value.
+    pub key: Option<Vec<Cells>>,
     pub floors: Mutex<Floors>,
     pub bytes: usize,
 }
 
 impl Chunk {
     fn new(start: usize, batch: RecordBatch, key: &[usize]) -> Self {
-        let fixed = key.iter().map(|column| Fixed::new(batch.column(*column))).collect();
+        let cells = key.iter().map(|column| Cells::new(batch.column(*column))).collect();
         let bytes = bytes(&batch);
-        Self { start, batch, key: fixed, floors: Mutex::default(), bytes }
+        Self { start, batch, key: cells, floors: Mutex::default(), bytes }
     }
 
     fn end(&self) -> usize {

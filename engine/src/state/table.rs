@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 use super::compare::equal_rows;
 use super::floor;
 use super::index::Index;
-use super::keys::{Keys, hash};
+use super::keys::{Keys, hash, normalise};
 use super::log::{Log, Spans, places};
 use super::{Address, Place, Sizes, TableSpec};
 use crate::error::{Error, Result};
@@ -321,7 +321,7 @@ impl Table {
 
     /// Whether key `probes[i]` is that of the row at `at[i]`.
     fn equal_keys(&self, keys: &Keys, probes: &[u32], at: &[Place]) -> Result<BooleanBuffer> {
-        if let Some(columns) = keys.fixed() {
+        if let Some(columns) = keys.cells() {
             return Ok(BooleanBuffer::collect_bool(at.len(), |pair| {
                 let Some(segment) = self.log.segment(at[pair].slot()) else { return false };
                 let (chunk, row) = segment.locate(at[pair].row());
@@ -331,8 +331,8 @@ impl Table {
             }));
         }
         let stored = self.log.gather(at, Some(&self.log.spec.key))?;
-        let stored = Keys::new(&stored, at.len())?;
-        equal_rows(keys.take(probes)?.columns(), stored.columns(), at.len())
+        let stored = stored.iter().map(normalise).collect::<Result<Vec<_>>>()?;
+        equal_rows(&keys.columns_at(probes)?, &stored, at.len())
     }
 
     fn equal_whole_rows(

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, StringViewArray,
-    StructArray,
+    ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    StringViewArray, StructArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type, Schema, SchemaRef};
@@ -371,7 +371,7 @@ fn columns_of_other_types_are_refused() {
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
     assert!(table.keys(std::slice::from_ref(&texts), 1).is_err());
     assert!(table.keys(&[], 1).is_err());
-    let keys = Keys::new(&[texts.clone()], 1).unwrap();
+    let keys = Keys::new(std::slice::from_ref(&texts), 1).unwrap();
     assert!(table.get(&keys).is_err());
     let keys = table.keys(numbers(0..1).columns(), 1).unwrap();
     let rows = RecordBatch::try_from_iter([("n", texts)]).unwrap();
@@ -386,11 +386,27 @@ fn columns_of_other_types_are_refused() {
 #[test]
 fn float_keys_are_stored_as_they_came() {
     let floats: ArrayRef = Arc::new(Float64Array::from(vec![-0.0]));
-    let rows = RecordBatch::try_from_iter([("f", floats.clone())]).unwrap();
+    let rows = RecordBatch::try_from_iter([("f", floats)]).unwrap();
     let mut table = Table::new(TableSpec { schema: rows.schema(), key: vec![0] }).unwrap();
-    table.insert(&table.keys(&[floats.clone()], 1).unwrap(), &rows).unwrap();
+    table.insert(&table.keys(rows.columns(), 1).unwrap(), &rows).unwrap();
     let zero = cast(&Int64Array::from(vec![0]), &DataType::Float64).unwrap();
     let found = table.get(&table.keys(&[zero], 1).unwrap()).unwrap();
     let stored = table.gather(&found, None).unwrap();
     assert!(stored[0].as_primitive::<Float64Type>().value(0).is_sign_negative());
+}
+
+#[test]
+fn nested_fields_may_have_other_names() {
+    let list = |name: &str| DataType::List(Arc::new(Field::new(name, DataType::Int64, true)));
+    let stored = Arc::new(Schema::new(vec![Field::new("l", list("item"), true)]));
+    let mut table = Table::new(TableSpec { schema: stored, key: vec![0] }).unwrap();
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1)]), None]);
+    let lists = cast(&lists, &list("element")).unwrap();
+    let rows = RecordBatch::try_from_iter([("other", lists)]).unwrap();
+    let keys = table.keys(rows.columns(), 2).unwrap();
+    table.insert(&keys, &rows).unwrap();
+    table.insert(&keys, &rows).unwrap();
+    assert_eq!(table.get_all(&keys).unwrap().key, [0, 0, 1, 1]);
+    let found = table.find(&keys, &rows).unwrap();
+    assert_eq!(found, table.all()[2..]);
 }
