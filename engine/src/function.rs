@@ -1,4 +1,4 @@
-//! Functions of our own that windows over event time are made of.
+//! Functions of our own: what windows over event time are made of, and a faster `to_char`.
 //!
 //! | function | answers | for |
 //! |---|---|---|
@@ -11,6 +11,7 @@
 //! NULL for a NULL time. Widths are intervals of a fixed length.
 
 mod session;
+mod to_char;
 mod width;
 mod windows;
 
@@ -21,6 +22,7 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{ScalarUDF, WindowUDF};
 
 pub use session::{SESSION_END, SESSION_START, SessionBound};
+pub use to_char::ToChar;
 pub use width::{Width, check_cumulate, check_hop};
 pub use windows::{CUMULATE_WINDOWS, HOP_WINDOWS, WindowList};
 
@@ -49,7 +51,8 @@ pub fn session_end() -> Arc<WindowUDF> {
 
 /// Makes all of them known to `state`.
 pub fn register(state: &mut SessionState) -> Result<(), DataFusionError> {
-    for function in [hop_windows(), cumulate_windows()] {
+    let to_char = Arc::new(ToChar::new().into());
+    for function in [hop_windows(), cumulate_windows(), to_char] {
         state.register_udf(function)?;
     }
     for function in [session_start(), session_end()] {
