@@ -66,9 +66,17 @@ impl Timeline {
         self.event_us(self.share.event(row))
     }
 
+    #[inline]
     pub fn event_us(&self, event: i64) -> i64 {
-        let elapsed = i128::from(event) * 1_000_000_000 / i128::from(self.rate);
-        self.start_us.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX))
+        // Nine billion events fit; the wide division takes ten times as long.
+        let elapsed = match event.checked_mul(1_000_000_000) {
+            Some(scaled) => scaled / self.rate,
+            None => {
+                let elapsed = i128::from(event) * 1_000_000_000 / i128::from(self.rate);
+                i64::try_from(elapsed).unwrap_or(i64::MAX)
+            }
+        };
+        self.start_us.saturating_add(elapsed)
     }
 
     /// How many rows have come about `elapsed_us` after the start.
