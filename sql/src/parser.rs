@@ -15,7 +15,7 @@ mod options;
 mod refuse;
 mod rewrite;
 mod tokens;
-mod windows;
+pub(crate) mod windows;
 mod words;
 
 #[cfg(test)]

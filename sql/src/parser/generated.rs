@@ -106,6 +106,14 @@ fn relation_sql() -> impl Strategy<Value = String> {
         query_name().prop_map(|t| {
             format!("TABLE(HOP(TABLE {t}, DESCRIPTOR(at), INTERVAL '1' MINUTE, INTERVAL '1' HOUR))")
         }),
+        query_name().prop_map(|t| {
+            format!("SESSION({t} PARTITION BY a, f(b, c), DESCRIPTOR(at), INTERVAL '1' HOUR) AS w")
+        }),
+        query_name()
+            .prop_map(|t| format!("a JOIN {t} FOR SYSTEM_TIME AS OF now() AS b ON a.id = b.id")),
+        query_name().prop_map(|t| {
+            format!("a ASOF JOIN {t} MATCH_CONDITION (a.at >= {t}.at) ON a.id = {t}.id")
+        }),
         query_name().prop_map(|t| format!("a LEFT JOIN {t} ON a.id = {t}.id")),
         query_name().prop_map(|t| format!("a CROSS JOIN UNNEST({t}.items) AS u (item)")),
     ]
@@ -465,6 +473,11 @@ fn soup() -> impl Strategy<Value = String> {
         "IF",
         "EXISTS",
         "TUMBLE",
+        "SESSION(",
+        "PARTITION",
+        "BY",
+        "FOR",
+        "SYSTEM_TIME",
         "UNION",
         "ALL",
         "*",

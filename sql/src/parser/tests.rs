@@ -212,6 +212,8 @@ fn small_statements_print_as_expected() {
         "CREATE OR REPLACE TABLE t (id BIGINT COMMENT 'the key') PARTITIONED BY (id)",
         "CREATE TABLE IF NOT EXISTS t WITH (connector = 'delta', location = 's3://lake/t')",
         "CREATE TABLE t AS SELECT 1 AS x",
+        "SELECT * FROM SESSION(t PARTITION BY (a, b), DESCRIPTOR(at), INTERVAL '1' DAY) AS w",
+        "SELECT 'ü', PARTITION_BY FROM o JOIN s.t FOR SYSTEM_TIME AS OF now() AS x ON x.a = o.a",
     ] {
         assert_eq!(shown(sql), sql);
     }

@@ -8,7 +8,7 @@
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::rewrite::{blank, is_window_function};
-use super::tokens::{is_significant, is_word};
+use super::tokens::{Lines, is_significant, is_word, tokenize};
 use crate::error::{Error, Location, Result};
 use crate::window_tvf::{PARTITION_BY, SYSTEM_TIME_AS_OF};
 
@@ -24,6 +24,48 @@ pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let (partitioned, timed) = (has(["PARTITION", "BY"]), has(["FOR", "SYSTEM_TIME"]));
     let tokens = if partitioned { partition_by(tokens) } else { tokens };
     if timed { system_time(tokens) } else { Ok(tokens) }
+}
+
+/// A printed query as it was written: undoes [`rewrite`].
+pub fn written(text: String) -> String {
+    if !text.contains(PARTITION_BY) && !text.contains(SYSTEM_TIME_AS_OF) {
+        return text;
+    }
+    let Ok(tokens) = tokenize(&text) else { return text };
+    let significant: Vec<&TokenWithSpan> = tokens.iter().filter(|t| is_significant(t)).collect();
+    let meaning: Vec<Token> = significant.iter().map(|token| token.token.clone()).collect();
+    let lines = Lines::new(&text);
+    let bytes = |at: usize| lines.extent(std::slice::from_ref(significant[at])).1;
+    let word_at = |at: usize, word: &str| meaning.get(at).is_some_and(|t| is_word(t, word));
+    let mut edits = Vec::new();
+    let mut open = Vec::new();
+    for (at, token) in meaning.iter().enumerate() {
+        match token {
+            Token::LParen => {
+                open.push(at.checked_sub(1).is_some_and(|at| is_window_function(&meaning[at])));
+            }
+            Token::RParen => drop(open.pop()),
+            Token::Comma
+                if open.last() == Some(&true)
+                    && word_at(at + 1, PARTITION_BY)
+                    && meaning.get(at + 2) == Some(&Token::RArrow) =>
+            {
+                edits.push((bytes(at).start..bytes(at + 2).end, " PARTITION BY"));
+            }
+            _ => {}
+        }
+        if word_at(at, SYSTEM_TIME_AS_OF)
+            && meaning.get(at + 1) == Some(&Token::LParen)
+            && let Some(close) = closing(&meaning, at + 1)
+        {
+            edits.push((bytes(at).start..bytes(at + 1).end, ""));
+            edits.push((bytes(close), " FOR SYSTEM_TIME AS OF now()"));
+        }
+    }
+    let mut out = text.clone();
+    edits.sort_by_key(|(range, _)| range.start);
+    edits.into_iter().rev().for_each(|(range, with)| out.replace_range(range, with));
+    out
 }
 
 /// Something put in the place of significant tokens `at..at + len`.

@@ -9,6 +9,8 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query};
 
+use crate::parser::windows::written;
+
 /// A name, quoted as it was.
 pub fn ident(f: &mut Formatter<'_>, ident: &Ident) -> fmt::Result {
     match ident.quote_style {
@@ -68,10 +70,10 @@ pub fn is_plain_word(word: &str) -> bool {
 
 /// A query; over several lines for `{:#}`.
 pub fn query(f: &mut Formatter<'_>, query: &Query) -> fmt::Result {
-    let plain = query.to_string();
+    let plain = written(query.to_string());
     // The indentation of `{:#}` would get into strings that hold line breaks.
     if f.alternate() && !plain.contains('\n') {
-        write!(f, "{query:#}")
+        f.write_str(&written(format!("{query:#}")))
     } else {
         f.write_str(&plain)
     }
