@@ -344,7 +344,7 @@ fn price(drawn: u64) -> i64 {
     let step = (drawn >> 50) as usize;
     let within = ((drawn >> 34) & 0xFFFF).cast_signed();
     let [low, high] = [PRICES[step], PRICES[step + 1]];
-    low + ((high - low) * within >> 16)
+    low + (((high - low) * within) >> 16)
 }
 
 #[cfg(test)]
