@@ -12,6 +12,7 @@ mod kafka;
 mod machine;
 mod report;
 mod state;
+mod upsert;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Parser)]
 #[command(after_help = "Examples:\n  benchmarks run ingest --rows 2000000\n  \
                         benchmarks run freshness --rate 50000 --seconds 30 --out now.json\n  \
+                        benchmarks run upsert --keys 100000,1000000,10000000\n  \
                         benchmarks compare before.json now.json")]
 struct Arguments {
     #[command(subcommand)]
@@ -39,7 +41,7 @@ enum Command {
         /// Messages of `ingest`.
         #[arg(long, default_value_t = 2_000_000)]
         rows: u64,
-        /// How often each part of `ingest` is run; the median counts.
+        /// How often each part of `ingest`, and `MERGE` in `upsert`, is run; the median counts.
         #[arg(long, default_value_t = 3)]
         rounds: usize,
         /// Events a second of `freshness`.
@@ -48,7 +50,7 @@ enum Command {
         /// How long `freshness` runs.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
-        /// Stored keys of `state`, one table after the other.
+        /// Stored keys of `state` and `upsert`, one table after the other.
         #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
         keys: Vec<u64>,
         /// Where the figures go as JSON.
@@ -64,6 +66,7 @@ enum What {
     Ingest,
     Freshness,
     State,
+    Upsert,
 }
 
 #[tokio::main]
@@ -87,6 +90,9 @@ async fn run(command: Command) -> Result<()> {
             (freshness::run(rate, seconds).await?, out)
         }
         Command::Run { what: What::State, keys, out, .. } => (state::run(&keys).await?, out),
+        Command::Run { what: What::Upsert, keys, rounds, out, .. } => {
+            (upsert::run(&keys, rounds).await?, out)
+        }
     };
     report.print();
     match out {

@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::BooleanBufferBuilder;
 use chrono::DateTime;
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics, internal_err};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{
@@ -24,12 +23,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
-use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringBitmap;
 
-use crate::lake::bounds;
 use crate::lake::files::DataFile;
 use crate::lake::layout::{Layout, Place};
+use crate::lake::{bounds, vector};
 
 /// Vectors that are fetched at a time.
 const FETCHES: usize = 16;
@@ -78,12 +76,17 @@ pub(super) fn partitioned_file(
 
 /// Leaves the deleted rows out, whose vector must be at hand.
 pub(super) fn live_rows_of(part: PartitionedFile, file: &DataFile) -> Result<PartitionedFile> {
-    match &file.vector {
-        None => Ok(part),
-        Some(vector) => match vector.get() {
-            Some(deleted) => without(part, file, deleted),
-            None => datafusion::common::internal_err!("{}'s vector is not at hand", file.path),
-        },
+    let Some(vector) = &file.vector else { return Ok(part) };
+    match vector.live(row_count(file)?) {
+        Some(live) => Ok(part.with_extension(ParquetRowSelection::new(live.clone()))),
+        None => internal_err!("{}'s vector is not at hand", file.path),
+    }
+}
+
+fn row_count(file: &DataFile) -> Result<usize> {
+    match file.rows.and_then(|rows| usize::try_from(rows).ok()) {
+        Some(rows) => Ok(rows),
+        None => internal_err!("{} has no row count", file.path),
     }
 }
 
@@ -95,15 +98,7 @@ fn without(
     if rows.is_empty() {
         return Ok(part);
     }
-    let Some(all) = file.rows.and_then(|rows| usize::try_from(rows).ok()) else {
-        return datafusion::common::internal_err!("{} has no row count", file.path);
-    };
-    let mut left = BooleanBufferBuilder::new(all);
-    left.append_n(all, true);
-    for row in rows.iter().map(|row| row as usize).take_while(|row| *row < all) {
-        left.set_bit(row, false);
-    }
-    let left = RowSelection::from_boolean_buffer(left.finish());
+    let left = vector::all_but(rows, row_count(file)?);
     Ok(part.with_extension(ParquetRowSelection::new(left)))
 }
 

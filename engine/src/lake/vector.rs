@@ -11,12 +11,14 @@
 //! they are found to itself and reads whole files, blocking; so both ways are here.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arrow::array::BooleanBufferBuilder;
 use bytes::Bytes;
 use deltalake::kernel::{DeletionVectorDescriptor, StorageType};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use parquet::arrow::arrow_reader::RowSelection;
 use roaring::{RoaringBitmap, RoaringTreemap};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -34,6 +36,7 @@ const INLINE: usize = 512;
 pub(crate) struct Vector {
     pub descriptor: DeletionVectorDescriptor,
     rows: OnceCell<Arc<RoaringBitmap>>,
+    live: OnceLock<RowSelection>,
 }
 
 impl fmt::Debug for Vector {
@@ -45,12 +48,12 @@ impl fmt::Debug for Vector {
 impl Vector {
     /// A vector that lies in storage.
     pub fn stored(descriptor: DeletionVectorDescriptor) -> Self {
-        Self { descriptor, rows: OnceCell::new() }
+        Self { descriptor, rows: OnceCell::new(), live: OnceLock::new() }
     }
 
     /// A vector whose rows are at hand.
     pub fn known(descriptor: DeletionVectorDescriptor, rows: Arc<RoaringBitmap>) -> Self {
-        Self { descriptor, rows: OnceCell::new_with(Some(rows)) }
+        Self { descriptor, rows: OnceCell::new_with(Some(rows)), live: OnceLock::new() }
     }
 
     /// How many rows it deletes.
@@ -66,6 +69,12 @@ impl Vector {
     /// The deleted rows, if they are at hand.
     pub fn get(&self) -> Option<&Arc<RoaringBitmap>> {
         self.rows.get()
+    }
+
+    /// The rows that are left of the file's `rows`, if the deleted ones are at hand.
+    pub fn live(&self, rows: usize) -> Option<&RowSelection> {
+        let deleted = self.get()?;
+        Some(self.live.get_or_init(|| all_but(deleted, rows)))
     }
 
     /// The deleted rows, read from the table's folder the first time.
@@ -97,6 +106,16 @@ impl Vector {
         let bytes = place.log.object_store(None).get_range(&path, range).await?;
         Ok(unframe(&bytes))
     }
+}
+
+/// All of a file's `rows` but some.
+pub(crate) fn all_but(some: &RoaringBitmap, rows: usize) -> RowSelection {
+    let mut left = BooleanBufferBuilder::new(rows);
+    left.append_n(rows, true);
+    for row in some.iter().map(|row| row as usize).take_while(|row| *row < rows) {
+        left.set_bit(row, false);
+    }
+    RowSelection::from_boolean_buffer(left.finish())
 }
 
 /// The file that holds a vector, below the table's folder; `None` for other kinds.

@@ -254,7 +254,7 @@ async fn what_changes_is_copied_for_readers_without_vectors() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_are_compacted_while_epochs_go_on() {
     for (keyed, mode) in [
         (true, WriteMode::DeletionVectors),
@@ -269,10 +269,14 @@ async fn files_are_compacted_while_epochs_go_on() {
         let mut waiting: Option<(u64, Staged)> = None;
         for epoch in 1..=150 {
             let rows = changing.epoch();
-            let staged = sink.stage(stream(vec![changes(&rows)])).await.unwrap();
-            if let Some((epoch, staged)) = waiting.replace((epoch, staged)) {
-                sink.commit(epoch, staged).await.unwrap();
-            }
+            let staging = sink.stage(stream(vec![changes(&rows)]));
+            let committing = async {
+                if let Some((epoch, staged)) = waiting.take() {
+                    sink.commit(epoch, staged).await.unwrap();
+                }
+            };
+            let (staged, ()) = tokio::join!(staging, committing);
+            waiting = Some((epoch, staged.unwrap()));
             // Now it overlaps with epochs, now it is done before the next.
             if epoch % 32 == 17 {
                 sink.settle().await;
