@@ -338,6 +338,7 @@ fn engine(settings: &Settings) -> Result<EngineConfig> {
             text.parse().map_err(|_| anyhow!("\"{text}\" is not a number of partitions"))
         })?,
         lease_duration: settings.parse("lease_duration", positive)?,
+        ..EngineConfig::default()
     })
 }
 

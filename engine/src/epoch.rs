@@ -1,6 +1,6 @@
 //! An epoch: one micro-batch of one continuous query, and the ranges it reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ impl OffsetRange {
 
 /// What an epoch reads and when it says it is: recorded before anything is
 /// read, so that a run after a crash repeats exactly the same epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochPlan {
     /// Counts from 1; the `txn` version of its commit.
     pub epoch: u64,
@@ -47,6 +47,9 @@ pub struct EpochPlan {
     pub sources: BTreeMap<String, Ranges>,
     /// Lake table name → version of the snapshot that a join sees.
     pub tables: BTreeMap<String, u64>,
+    /// Bounded sources that are read to their end with this epoch: their event time is over.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ended: BTreeSet<String>,
 }
 
 impl EpochPlan {

@@ -9,9 +9,9 @@
 //! 3. [`source`] and [`decode`]: read the ranges and decode them to Arrow, only
 //!    the columns that the query uses; what can't be decoded goes to the
 //!    [`dead_letter`] table;
-//! 4. [`plan`]: execute the same physical plan again over the new rows;
-//!    what must be remembered between epochs is [`state`], and what windows
-//!    over event time are made of [`function`];
+//! 4. [`plan`]: execute the same physical plan again over the new rows; what needs
+//!    memory of earlier rows is an [`operator`] of ours over keyed [`state`], and
+//!    what it yields is a [`changelog`]; event-time windows are made of [`function`]s;
 //! 5. [`sink`]: stage the result's files, then one Delta commit that carries
 //!    the files and the epoch's number: the one commit point;
 //! 6. [`query`] strings these together and pipelines them; [`runtime`] runs
@@ -33,6 +33,7 @@ pub mod function;
 pub mod lake;
 pub mod lease;
 pub mod metrics;
+pub mod operator;
 pub mod plan;
 pub mod progress;
 pub mod query;

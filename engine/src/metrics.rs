@@ -26,6 +26,16 @@ pub struct QueryMetrics {
     pub backlog: AtomicU64,
     /// When the last commit was made, microseconds since 1970; 0 before the first.
     pub committed_at_us: AtomicI64,
+    /// The epoch whose state was saved last; 0 for none.
+    pub snapshot: AtomicU64,
+    /// The least watermark of its sources, microseconds since 1970; `i64::MIN` for none.
+    pub watermark_us: AtomicI64,
+    /// Rows that its operators keep.
+    pub state_rows: AtomicU64,
+    /// Bytes of memory that these take.
+    pub state_bytes: AtomicU64,
+    /// Rows that came after their window was closed.
+    pub rows_late: AtomicU64,
     /// Retries since the last commit.
     pub retries: AtomicU64,
     recent: Mutex<VecDeque<(Instant, u64)>>,

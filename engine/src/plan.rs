@@ -1,32 +1,48 @@
 //! From a logical plan to what an epoch executes.
 //!
-//! [`ContinuousPlan::new`] checks the plan and puts an [`EpochTable`] in the
-//! place of every source. DataFusion then plans it physically once; an epoch
-//! fills the slots and executes that plan again. It is planned anew only when a
-//! joined table has moved to a new version, or when the query asks for the time
-//! (DataFusion folds `now()` into the plan, so each epoch gets its own).
+//! [`ContinuousPlan::new`] checks the plan, puts an [`EpochTable`] in the place of
+//! every source, has DataFusion optimize it and [`rewrite`]s it: nodes that need
+//! memory of earlier rows become stateful ones ([`node`]). It is then planned
+//! physically once; an epoch fills the slots and executes that plan again. It is
+//! planned anew only when a joined table has moved to a new version, or when the
+//! query asks for the time (`now()` is folded into the plan, so each epoch gets its
+//! own).
 
 pub mod check;
 pub mod explain;
+pub mod info;
+pub mod leaf;
+pub mod node;
+pub mod physical;
+pub mod rewrite;
 pub mod scan;
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use chrono::DateTime;
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::DFSchema;
+use datafusion::common::hash_utils::RandomState;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableScanBuilder};
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_planner::PhysicalPlanner;
 
 use crate::epoch::EpochPlan;
 use crate::error::{Error, Result};
 use crate::lake::LakeTable;
+use crate::operator::states::States;
+use crate::plan::info::Info;
+use crate::plan::node::Stateful;
+use crate::plan::rewrite::{Node, Rewriter};
 use crate::plan::scan::{EpochScanExec, EpochTable, Slot};
 use crate::source::DeclaredSource;
 use crate::source::table::SourceTable;
@@ -40,6 +56,17 @@ pub struct Input {
     pub slot: Arc<Slot>,
 }
 
+/// How a query is to be planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// `EMIT ON WINDOW CLOSE`.
+    pub on_close: bool,
+    /// Into how many shards state is dealt out; 0: one a partition of DataFusion.
+    pub shards: usize,
+    /// Bytes of state in memory, over all operators; the rest lies on disk.
+    pub state_memory_limit: Option<usize>,
+}
+
 /// A query that passed the checks, ready to be executed epoch by epoch.
 pub struct ContinuousPlan {
     logical: LogicalPlan,
@@ -47,6 +74,10 @@ pub struct ContinuousPlan {
     inputs: BTreeMap<String, Input>,
     tables: BTreeMap<String, Arc<LakeTable>>,
     timed: bool,
+    incremental: LogicalPlan,
+    info: Info,
+    /// `None` for a plan that keeps no state.
+    states: Option<Arc<States>>,
     planned: Option<Planned>,
 }
 
@@ -62,8 +93,8 @@ impl ContinuousPlan {
     ///
     /// # Errors
     /// [`Error::Unsupported`] names what can't be maintained incrementally.
-    pub fn new(plan: LogicalPlan, mut state: SessionState) -> Result<Self> {
-        keep_filters_out_of_scans(&mut state);
+    pub fn new(plan: LogicalPlan, mut state: SessionState, options: &PlanOptions) -> Result<Self> {
+        configure(&mut state);
         if !check::check(&plan)? {
             return Err(Error::invalid_hint(
                 "the query reads no source, so nothing would ever change it",
@@ -76,9 +107,51 @@ impl ContinuousPlan {
         let logical = plan
             .transform_up_with_subqueries(|node| substitute(node, &mut inputs, &mut tables))?
             .data;
-        let mut this = Self { logical, state, inputs, tables, timed, planned: None };
+        let optimized = state.optimize(&logical)?;
+        check::refuse_lateral(&optimized)?;
+        let mut rewriter = Rewriter::new(options.on_close);
+        let Node { plan: incremental, info } = rewriter.query(&optimized)?;
+        let shards = match options.shards {
+            0 => state.config().target_partitions(),
+            shards => shards,
+        };
+        let limit = options.state_memory_limit;
+        let states = is_stateful(&incremental)?.then(|| Arc::new(States::new(shards, limit)));
+        let planned = None;
+        let mut this =
+            Self { logical, state, inputs, tables, timed, incremental, info, states, planned };
         this.find_projections()?;
         Ok(this)
+    }
+
+    /// What is known of its result: whether it may take rows away, and its key.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The state of its operators; `None` for a plan that keeps none.
+    pub fn states(&self) -> Option<&Arc<States>> {
+        self.states.as_ref()
+    }
+
+    /// The columns of the result that no two of its rows share, by their places; `None`
+    /// also where there is but one row.
+    pub fn key(&self) -> Option<Vec<usize>> {
+        let key = self.info.key.as_ref().filter(|key| !key.is_empty())?;
+        let schema = self.incremental.schema();
+        key.iter().map(|column| schema.index_of_column(column).ok()).collect()
+    }
+
+    /// Tells one plan's state from another's: a snapshot holds the state of one plan.
+    pub fn fingerprint(&self) -> String {
+        let text = self.incremental.display_indent_schema().to_string();
+        let hash = RandomState::with_seed(FINGERPRINT_SEED).hash_one(&text);
+        format!("1/{DATAFUSION_VERSION}/{hash:016x}")
+    }
+
+    /// Columns of the epoch's result; with a weight column where it may retract.
+    pub fn incremental(&self) -> &LogicalPlan {
+        &self.incremental
     }
 
     pub fn inputs(&self) -> &BTreeMap<String, Input> {
@@ -90,22 +163,10 @@ impl ContinuousPlan {
         &self.tables
     }
 
-    /// The plan after DataFusion's logical optimizer.
-    pub fn optimized(&self) -> Result<LogicalPlan> {
-        Ok(self.state.optimize(&self.logical)?)
-    }
-
     /// Plans it physically once, so that what DataFusion can't execute is refused
     /// when a query is created and not when its first row arrives.
     pub async fn plannable(&self) -> Result<()> {
-        check::refuse_lateral(&self.optimized()?)?;
-        let epoch = EpochPlan {
-            epoch: 0,
-            timestamp_us: 0,
-            sources: BTreeMap::new(),
-            tables: BTreeMap::new(),
-        };
-        self.plan_for(&epoch).await.map(|_| ())
+        self.plan_for(&EpochPlan::default()).await.map(|_| ())
     }
 
     /// The physical plan for `epoch`, fresh to be executed once.
@@ -123,25 +184,39 @@ impl ContinuousPlan {
     }
 
     async fn plan_for(&self, epoch: &EpochPlan) -> Result<Planned> {
-        let logical = self.with_snapshots(&epoch.tables).await?;
         let mut state = self.state.clone();
-        state.execution_props_mut().query_execution_start_time =
-            DateTime::from_timestamp_micros(epoch.timestamp_us);
-        let physical = state.create_physical_plan(&logical).await?;
+        let now = DateTime::from_timestamp_micros(epoch.timestamp_us);
+        state.execution_props_mut().query_execution_start_time = now;
+        let physical = match &self.states {
+            None => {
+                let logical = self.with_snapshots(&self.logical, &epoch.tables).await?;
+                state.create_physical_plan(&logical).await?
+            }
+            Some(states) => {
+                let logical = self.with_snapshots(&self.incremental, &epoch.tables).await?;
+                let logical = if self.timed { fold_time(logical, &state)? } else { logical };
+                let planner = physical::planner(Arc::clone(states), &state);
+                planner.create_physical_plan(&logical, &state).await?
+            }
+        };
         Ok(Planned { physical, tables: epoch.tables.clone(), timestamp_us: epoch.timestamp_us })
     }
 
     /// The logical plan with every lake table fixed at its recorded version.
-    async fn with_snapshots(&self, versions: &BTreeMap<String, u64>) -> Result<LogicalPlan> {
+    async fn with_snapshots(
+        &self,
+        plan: &LogicalPlan,
+        versions: &BTreeMap<String, u64>,
+    ) -> Result<LogicalPlan> {
         let mut snapshots: BTreeMap<&str, Arc<dyn TableProvider>> = BTreeMap::new();
         for (name, table) in &self.tables {
             let version = versions.get(name).copied().unwrap_or_else(|| table.version());
             snapshots.insert(name, table.snapshot_at(version).await?);
         }
         if snapshots.is_empty() {
-            return Ok(self.logical.clone());
+            return Ok(plan.clone());
         }
-        let fixed = self.logical.clone().transform_up_with_subqueries(|node| {
+        let fixed = plan.clone().transform_up_with_subqueries(|node| {
             let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
             let provider = source_as_provider(&scan.source)?;
             let snapshot = as_lake(&provider).and_then(|table| snapshots.get(table.name()));
@@ -153,11 +228,10 @@ impl ContinuousPlan {
         Ok(fixed.data)
     }
 
-    /// Learns from the optimized plan which columns of each source are used.
+    /// Learns from the rewritten plan which columns of each source are used.
     fn find_projections(&mut self) -> Result<()> {
-        let optimized = self.optimized()?;
         let mut used: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        optimized.apply_with_subqueries(|node| {
+        self.incremental.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node
                 && let Some(table) = as_epoch(&source_as_provider(&scan.source)?)
             {
@@ -171,6 +245,11 @@ impl ContinuousPlan {
         })?;
         for (name, input) in &mut self.inputs {
             let mut columns = used.remove(name).unwrap_or_default();
+            if self.states.is_some()
+                && let Some(watermark) = &input.declared.watermark
+            {
+                columns.extend(&watermark.columns);
+            }
             columns.sort_unstable();
             columns.dedup();
             input.projection = columns;
@@ -179,15 +258,63 @@ impl ContinuousPlan {
     }
 }
 
-/// A filter that an operator derives while it runs (the largest value so far, say)
-/// and hands down to a scan stays in that scan when the plan is executed again:
-/// it would hide rows of the table from every later epoch.
-fn keep_filters_out_of_scans(state: &mut SessionState) {
+/// Names the state's layout in snapshots, with the plan's hash.
+const DATAFUSION_VERSION: &str = datafusion::DATAFUSION_VERSION;
+const FINGERPRINT_SEED: u64 = 0x6669_6e67_6572;
+
+/// What continuous plans need of DataFusion.
+fn configure(state: &mut SessionState) {
     let optimizer = &mut state.config_mut().options_mut().optimizer;
+    // A filter that an operator derives while it runs (the largest value so far, say)
+    // and hands down to a scan stays in that scan when the plan is executed again:
+    // it would hide rows of the table from every later epoch.
     optimizer.enable_dynamic_filter_pushdown = false;
     optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     optimizer.enable_join_dynamic_filter_pushdown = false;
     optimizer.enable_topk_dynamic_filter_pushdown = false;
+    // A subquery's value changes from epoch to epoch: as a join, it can be kept up to date.
+    optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    // Rows must keep their order: a run after a crash repeats it to the bit.
+    optimizer.enable_round_robin_repartition = false;
+    optimizer.repartition_joins = false;
+}
+
+fn is_stateful(plan: &LogicalPlan) -> Result<bool> {
+    let is = |node: &LogicalPlan| match node {
+        LogicalPlan::Extension(extension) => {
+            Ok(extension.node.as_any().downcast_ref::<Stateful>().is_some())
+        }
+        _ => Ok(false),
+    };
+    Ok(plan.exists(is)?)
+}
+
+/// Puts the epoch's time in the place of `now()`.
+fn fold_time(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let now = state.execution_props().query_execution_start_time;
+    let folded = plan.transform_up(|node| {
+        if matches!(node, LogicalPlan::Extension(_) | LogicalPlan::TableScan(_)) {
+            return Ok(Transformed::no(node));
+        }
+        let mut schema = DFSchema::empty();
+        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::new(schema))
+            .with_config_options(Arc::clone(state.config_options()))
+            .with_query_execution_start_time(now)
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        node.map_expressions(|expr| {
+            if !check::asks_for_time(&expr) {
+                return Ok(Transformed::no(expr));
+            }
+            let name = expr.schema_name().to_string();
+            let folded = simplifier.simplify(expr)?;
+            let same = folded.schema_name().to_string() == name;
+            Ok(Transformed::yes(if same { folded } else { folded.alias(name) }))
+        })
+    })?;
+    Ok(folded.data)
 }
 
 /// The declared source behind a provider.

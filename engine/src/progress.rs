@@ -6,6 +6,7 @@
 //! nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -32,6 +33,8 @@ struct Recorded {
 pub struct Progress {
     store: Arc<dyn ObjectStore>,
     folder: Path,
+    /// Epochs before this one are gone already; 0: not known.
+    pruned: Arc<AtomicU64>,
 }
 
 impl Progress {
@@ -39,6 +42,7 @@ impl Progress {
         Self {
             store: Arc::clone(warehouse.store()),
             folder: Warehouse::internal(&["queries", query, "epochs"]),
+            pruned: Arc::default(),
         }
     }
 
@@ -92,20 +96,40 @@ impl Progress {
         Ok(Some(recorded.plan))
     }
 
-    /// Forgets plans that recovery can't need any more, a batch of them at a time.
-    /// The plan of the last committed epoch stays: it holds the positions.
-    pub async fn prune(&self, committed: u64) -> Result<()> {
-        if committed == 0 || !committed.is_multiple_of(KEPT) {
+    /// Forgets plans that recovery can't need any more, a batch of them at a time:
+    /// those before epoch `needed`, of which a few are kept. That one's own plan stays:
+    /// it holds the positions.
+    pub async fn prune(&self, needed: u64) -> Result<()> {
+        let end = needed.saturating_sub(KEPT);
+        let known = self.pruned.load(Relaxed);
+        if end < known.saturating_add(KEPT) {
             return Ok(());
         }
-        let end = committed.saturating_sub(KEPT);
-        for epoch in end.saturating_sub(KEPT)..end {
+        let from = match known {
+            0 => self.oldest().await?.unwrap_or(end),
+            known => known,
+        };
+        for epoch in from..end {
             match self.store.delete(&self.path(epoch)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        self.pruned.store(end, Relaxed);
         Ok(())
+    }
+
+    /// The first epoch that is recorded. Looked for once a run: it lists the folder.
+    async fn oldest(&self) -> Result<Option<u64>> {
+        let mut entries = self.store.list(Some(&self.folder));
+        let mut oldest: Option<u64> = None;
+        while let Some(entry) = entries.try_next().await? {
+            let name = entry.location.filename().and_then(|name| name.strip_suffix(".json"));
+            if let Some(epoch) = name.and_then(|name| name.parse::<u64>().ok()) {
+                oldest = Some(oldest.map_or(epoch, |oldest| oldest.min(epoch)));
+            }
+        }
+        Ok(oldest)
     }
 
     /// Forgets everything, when the query is dropped.
@@ -138,7 +162,7 @@ mod tests {
             epoch,
             timestamp_us: 7,
             sources: BTreeMap::from([("s".to_owned(), ranges)]),
-            tables: BTreeMap::new(),
+            ..EpochPlan::default()
         }
     }
 

@@ -14,13 +14,16 @@
 pub mod intake;
 pub mod isolate;
 pub mod outlet;
+pub mod watermarks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,11 +35,13 @@ use crate::epoch::Ranges;
 use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::metrics::QueryMetrics;
-use crate::plan::ContinuousPlan;
+use crate::plan::{ContinuousPlan, PlanOptions};
 use crate::progress::Progress;
 use crate::query::intake::{EpochRows, Intake};
-use crate::query::outlet::Outlet;
+use crate::query::outlet::{Extra, Outlet};
+use crate::query::watermarks::Marks;
 use crate::sink::Sink;
+use crate::state::{Snapshot, Snapshots};
 
 /// Settings of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,10 @@ pub struct QueryOptions {
     pub max_rows_per_epoch: u64,
     /// Payload bytes that an epoch of a backlog aims at.
     pub epoch_bytes: u64,
+    /// How often the state of its operators is saved.
+    pub checkpoint_interval: Duration,
+    /// How it is planned.
+    pub plan: PlanOptions,
 }
 
 /// A continuous query as the catalog defines it.
@@ -66,6 +75,7 @@ pub struct QuerySpec {
 pub struct Surroundings {
     pub clock: Clock,
     pub progress: Progress,
+    pub snapshots: Arc<Snapshots>,
     pub lease: Option<Arc<Lease>>,
     pub metrics: Arc<QueryMetrics>,
     /// Per source with `on_error = 'dead_letter'`.
@@ -92,13 +102,38 @@ pub struct Query {
 }
 
 impl Query {
-    /// Finds out from the sink what was committed last and from the progress
-    /// log where that left off and what was planned beyond it.
+    /// Finds out from the sink what was committed last, from the snapshots what the
+    /// operators knew at or before that epoch, and from the progress log what was
+    /// planned since: epochs that are committed are read again into the state alone,
+    /// the others are yet to come.
     pub async fn recover(spec: &QuerySpec, with: Surroundings) -> Result<Self> {
-        let plan = ContinuousPlan::new(spec.plan.clone(), spec.state.clone())?;
         let committed = spec.sink.committed().await?.unwrap_or(0);
-        let intake = Intake::recover(&plan, spec, &with, committed).await?;
-        let outlet = Outlet::new(plan, spec, with, committed);
+        let mut options = spec.options.plan.clone();
+        let stateful = ContinuousPlan::new(spec.plan.clone(), spec.state.clone(), &options)?;
+        let (plan, from, marks) = match stateful.states() {
+            None => (stateful, committed, Marks::default()),
+            Some(_) => {
+                let found = with.snapshots.load(committed).boxed().await?;
+                let extra = found.as_ref().map(|found| extra(spec, found)).transpose()?;
+                let extra = extra.unwrap_or_default();
+                options.shards = extra.shards;
+                let plan = match extra.shards {
+                    0 => stateful,
+                    _ => ContinuousPlan::new(spec.plan.clone(), spec.state.clone(), &options)?,
+                };
+                let from = found.as_ref().map_or(0, |found| found.epoch);
+                restore(spec, &plan, found)?;
+                (plan, from, extra.marks)
+            }
+        };
+        with.metrics.snapshot.store(from, Relaxed);
+        let mut intake = Intake::recover(&plan, spec, &with, from).await?;
+        let mut outlet = Outlet::new(plan, spec, with, committed, marks)?;
+        while let Some(epoch) = intake.next_recorded().filter(|epoch| *epoch <= committed) {
+            let Some(plan) = intake.plan(None).await? else { break };
+            tracing::debug!(query = spec.name, epoch, "rebuilding state");
+            outlet.replay(intake.read(plan).await?).await?;
+        }
         Ok(Self { intake, outlet, trigger: spec.options.trigger_interval })
     }
 
@@ -138,6 +173,33 @@ impl Query {
             None => Err(Error::internal("the reader is gone")),
         }
     }
+}
+
+fn extra(spec: &QuerySpec, found: &Snapshot) -> Result<Extra> {
+    serde_json::from_value(found.extra.clone()).map_err(|error| Error::Corrupt {
+        path: format!("_tidemill/queries/{}/state", spec.id),
+        message: format!("the snapshot of epoch {} can't be read: {error}", found.epoch),
+    })
+}
+
+/// Hands the operators what they knew.
+fn restore(spec: &QuerySpec, plan: &ContinuousPlan, found: Option<Snapshot>) -> Result<()> {
+    let (Some(states), Some(found)) = (plan.states(), found) else { return Ok(()) };
+    if found.version != plan.fingerprint() {
+        return Err(Error::Corrupt {
+            path: format!("_tidemill/queries/{}/state", spec.id),
+            message: format!(
+                "the state of \"{}\" was written by another version of Tidemill, or for \
+                 another plan ({}, not {}): run the version that wrote it, or create the view \
+                 again",
+                spec.name,
+                found.version,
+                plan.fingerprint()
+            ),
+        });
+    }
+    states.restore(found.tables);
+    Ok(())
 }
 
 /// Plans, records and reads epochs ahead of their execution.

@@ -10,6 +10,7 @@ mod supervise;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ use crate::progress::Progress;
 use crate::query::{Query, QuerySpec, Surroundings};
 use crate::source::memory::MemoryBroker;
 use crate::source::{DeclaredSource, OnError};
+use crate::state::Snapshots;
 use crate::storage::Warehouse;
 
 /// How an engine uses its warehouse.
@@ -211,6 +213,7 @@ impl Engine {
         let with = Surroundings {
             clock: self.clock.clone(),
             progress: Progress::new(&self.warehouse, &spec.id),
+            snapshots: Arc::new(Snapshots::new(&self.warehouse, &spec.id)),
             lease: self.lease.clone(),
             metrics: Arc::new(QueryMetrics::default()),
             dead_letters: sources.iter().filter_map(|source| self.letters(source)).collect(),
@@ -282,6 +285,7 @@ impl Engine {
         let Some(handle) = self.queries.write().remove(name) else { return Ok(()) };
         supervise::stop(&handle).await;
         *handle.stepping.lock().await = None;
+        handle.with.snapshots.delete().boxed().await?;
         handle.with.progress.delete().await
     }
 

@@ -12,12 +12,14 @@ pub mod table;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::filter;
 use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
+use datafusion::logical_expr::Expr;
 
 use crate::epoch::{Offsets, PartitionId, Ranges, clamp};
 use crate::error::Result;
@@ -220,4 +222,23 @@ pub struct DeclaredSource {
     pub on_error: OnError,
     /// Upper bound of rows an epoch takes from it, if one was declared.
     pub max_rows_per_epoch: Option<u64>,
+    /// Columns of the primary key, which makes it an upsert source; none: rows append.
+    pub primary_key: Vec<usize>,
+    /// The column that says that a record deletes its key, if the format has one.
+    pub deletes: Option<usize>,
+    pub watermark: Option<WatermarkSpec>,
+}
+
+/// `WATERMARK FOR column AS value`.
+#[derive(Debug, Clone)]
+pub struct WatermarkSpec {
+    /// The column that follows the watermark; for a computed one the column that it is
+    /// computed from.
+    pub column: usize,
+    /// The watermark that a row stands for: a timestamp over the source's columns.
+    pub value: Expr,
+    /// The columns that `value` reads.
+    pub columns: Vec<usize>,
+    /// A partition that brings nothing for this long does not hold the watermark back.
+    pub idle_timeout: Option<Duration>,
 }

@@ -227,5 +227,10 @@ fn status(query: &QueryHandle, now_us: i64) -> QueryStatus {
         backlog: metrics.backlog.load(Relaxed),
         freshness: (committed > 0).then(|| Duration::from_micros(since)),
         rate: metrics.rate(),
+        // Neither before the first row nor where no source has one.
+        watermark_us: Some(metrics.watermark_us.load(Relaxed)).filter(|w| *w > 0),
+        state_rows: metrics.state_rows.load(Relaxed),
+        state_bytes: metrics.state_bytes.load(Relaxed),
+        rows_late: metrics.rows_late.load(Relaxed),
     }
 }

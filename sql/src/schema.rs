@@ -11,19 +11,21 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
-use datafusion::common::DFSchema;
-use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlanBuilder, cast, col, lit};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType as SqlType, Expr as SqlExpr, ExprWithAlias, Ident, Value,
 };
 use datafusion::sql::unparser::Unparser;
-use tidemill_engine::source::METADATA_KEY;
+use tidemill_engine::source::{DeclaredSource, METADATA_KEY, WatermarkSpec};
 
 use crate::error::{Error, Location, Result};
-use crate::statement::{ColumnDef, ColumnKind, Columns};
+use crate::options::Checked;
+use crate::statement::{ColumnDef, ColumnKind, Columns, Watermark};
 
 /// What can stand behind `METADATA`.
 pub const METADATA_COLUMNS: [&str; 7] =
@@ -149,8 +151,6 @@ pub fn declared_view(
     let plain =
         declared.is_empty() || declared.iter().eq(schema.fields().iter().map(|field| field.name()));
     let qualified = DFSchema::try_from_qualified_schema(name.to_owned(), &schema)?;
-    check_watermark(state, &qualified, columns)?;
-    check_key(columns)?;
     if plain {
         return Ok(source);
     }
@@ -209,6 +209,72 @@ fn check_watermark(state: &SessionState, schema: &DFSchema, columns: &Columns) -
         sql_type(&types[1])
     ))
     .at(place(&watermark.column)))
+}
+
+/// The source with its primary key and watermark as the engine wants them.
+pub fn event_time(
+    state: &SessionState,
+    name: &str,
+    columns: &Columns,
+    checked: &Checked,
+    mut declared: DeclaredSource,
+) -> Result<DeclaredSource> {
+    let schema = declared.source.schema();
+    let qualified = DFSchema::try_from_qualified_schema(name.to_owned(), &schema)?;
+    check_watermark(state, &qualified, columns)?;
+    check_key(columns)?;
+    let at = |name: &str| schema.index_of(name).map_err(DataFusionError::from);
+    for key in &columns.primary_key {
+        declared.primary_key.push(at(&fold(key))?);
+    }
+    let Some(watermark) = &columns.watermark else { return Ok(declared) };
+    let value = watermark_value(state, &qualified, columns, watermark)?;
+    let read: Vec<usize> =
+        value.column_refs().into_iter().map(|c| at(&c.name)).collect::<Result<_, _>>()?;
+    let own = at(&fold(&watermark.column)).ok();
+    let Some(column) = own.or_else(|| read.first().copied()) else {
+        return Err(Error::types("the watermark reads no column of the source")
+            .at(place(&watermark.column))
+            .with_hint("compute it from the column: column - INTERVAL '5' SECOND"));
+    };
+    let idle_timeout = checked.duration("idle_timeout");
+    declared.watermark = Some(WatermarkSpec { column, value, columns: read, idle_timeout });
+    Ok(declared)
+}
+
+/// The watermark over the columns that the source itself has: a computed column stands
+/// for its expression.
+fn watermark_value(
+    state: &SessionState,
+    schema: &DFSchema,
+    columns: &Columns,
+    watermark: &Watermark,
+) -> Result<Expr> {
+    let at = |error: Error| error.or_at(place(&watermark.column));
+    let name = fold(&watermark.column);
+    let computed = columns.columns.iter().find(|column| {
+        fold(&column.name) == name && matches!(column.kind, ColumnKind::Computed { .. })
+    });
+    let Some(computed) = computed else {
+        return bind_expr(state, schema, &watermark.expr).map_err(at);
+    };
+    let projected = projected(state, schema, computed)?.unalias();
+    let field = Field::new(&name, projected.get_type(schema)?, true);
+    if !matches!(field.data_type(), DataType::Timestamp(..)) {
+        return Err(at(Error::types(format!(
+            "a watermark is a TIMESTAMP, but \"{name}\" is {}",
+            field.data_type()
+        ))));
+    }
+    let mut fields: Vec<_> = schema.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
+    fields.push((None, Arc::new(field)));
+    let extended = DFSchema::new_with_metadata(fields, HashMap::new())?;
+    let bound = bind_expr(state, &extended, &watermark.expr).map_err(at)?;
+    let replaced = bound.transform(|expr| match &expr {
+        Expr::Column(column) if column.name == name => Ok(Transformed::yes(projected.clone())),
+        _ => Ok(Transformed::no(expr)),
+    })?;
+    Ok(replaced.data)
 }
 
 fn check_key(columns: &Columns) -> Result<()> {

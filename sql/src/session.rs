@@ -109,7 +109,7 @@ pub enum RelationKind {
 }
 
 /// One row of `SHOW QUERIES`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct QueryStatus {
     pub name: String,
     /// `running`, `paused`, `retrying`, `failed`, `finished`, `stopped`.
@@ -127,6 +127,14 @@ pub struct QueryStatus {
     pub freshness: Option<Duration>,
     /// Rows read a second, over the last few seconds.
     pub rate: f64,
+    /// The least watermark of its sources, microseconds since 1970; `i64::MAX` once
+    /// their event time is over.
+    pub watermark_us: Option<i64>,
+    /// Rows that its operators keep, and bytes of memory that these take.
+    pub state_rows: u64,
+    pub state_bytes: u64,
+    /// Rows that came after their window was closed.
+    pub rows_late: u64,
 }
 
 /// Progress of [`Database::run_once`].
@@ -216,8 +224,11 @@ impl Session {
     async fn explain(&self, explain: &crate::statement::Explain) -> Result<Answer> {
         if explain.mode == ExplainMode::Incremental {
             let plan = self.continuous_plan(&explain.statement).await?;
-            let plan =
-                tidemill_engine::plan::ContinuousPlan::new(plan, self.database.state.clone())?;
+            let plan = tidemill_engine::plan::ContinuousPlan::new(
+                plan,
+                self.database.state.clone(),
+                &Default::default(),
+            )?;
             return show::lines(
                 "incremental plan",
                 &tidemill_engine::plan::explain::explain(&plan)?,

@@ -1,20 +1,25 @@
 //! `EXPLAIN INCREMENTAL`: how a continuous query is kept up to date.
 //!
-//! One line a node of the optimized logical plan, with what an epoch feeds it,
-//! the mode of its changelog and the state that it keeps.
+//! One line a node of the incremental plan, with the mode of its changelog, the
+//! state that it keeps and what frees it.
 
 use std::fmt::Write;
 
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::LogicalPlan;
 
+use crate::changelog::has_weight;
 use crate::error::Result;
+use crate::plan::node::Stateful;
 use crate::plan::{ContinuousPlan, as_epoch, as_lake};
 
 /// Draws the incremental plan, indented by two blanks a level.
 pub fn explain(plan: &ContinuousPlan) -> Result<String> {
     let mut out = String::new();
-    draw(&plan.optimized()?, 0, &mut out)?;
+    draw(plan.incremental(), 0, &mut out)?;
+    if plan.info().retracting && plan.key().is_none() {
+        out.push_str("warning: the result has no key: rows are told apart by all their columns\n");
+    }
     Ok(out)
 }
 
@@ -44,10 +49,25 @@ fn annotate(node: &LogicalPlan, streaming: bool) -> Result<(String, bool)> {
         let what = as_lake(&provider).map_or("table", |_| "lake table");
         return Ok((format!("{what}, snapshot of each epoch"), false));
     }
+    if let LogicalPlan::Extension(extension) = node
+        && let Some(stateful) = extension.node.as_any().downcast_ref::<Stateful>()
+    {
+        return Ok((format!("{}; {}", mode(node), stateful.notes.join("; ")), true));
+    }
     let note = match (streaming, node) {
-        (true, LogicalPlan::Join(_)) => "append-only, no state: joins the snapshot of each epoch",
-        (true, _) => "append-only, no state",
-        (false, _) => "batch, computed on the snapshot of each epoch",
+        (true, LogicalPlan::Join(_)) => {
+            format!("{}, no state: joins the snapshot of each epoch", mode(node))
+        }
+        (true, _) => format!("{}, no state", mode(node)),
+        (false, _) => "batch, computed on the snapshot of each epoch".to_owned(),
     };
-    Ok((note.into(), streaming))
+    Ok((note, streaming))
+}
+
+/// The mode of a node's changelog.
+fn mode(node: &LogicalPlan) -> &'static str {
+    match has_weight(node.schema().as_arrow()) {
+        true => "retracting",
+        false => "append-only",
+    }
 }

@@ -49,7 +49,9 @@ impl Slot {
         *self.content.lock() = Content::default();
     }
 
-    /// Every `n`th batch from `partition` on, in the columns of `projection`.
+    /// The part `partition` of `n`, in the columns of `projection`. Parts follow each
+    /// other: read one after the other they are the rows in the order of their offsets,
+    /// however they were cut into batches.
     fn take(
         &self,
         schema: &SchemaRef,
@@ -59,8 +61,9 @@ impl Slot {
     ) -> Result<Vec<RecordBatch>> {
         let content = self.content.lock();
         let columns = positions(projection, &content.projection)?;
-        let mine = content.batches.iter().skip(partition).step_by(n);
-        mine.map(|batch| select(schema, batch, &columns)).collect()
+        let count = content.batches.len();
+        let part = count * partition / n..count * (partition + 1) / n;
+        content.batches[part].iter().map(|batch| select(schema, batch, &columns)).collect()
     }
 }
 

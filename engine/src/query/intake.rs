@@ -1,6 +1,6 @@
 //! The reading half of a query: what the next epoch reads, and reading it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl Intake {
             epoch: 0,
             timestamp_us: self.clock.now_us(),
             sources,
-            tables: BTreeMap::new(),
+            ..EpochPlan::default()
         };
         self.progress.record(&plan).await?;
         Ok(plan)
@@ -176,11 +176,30 @@ impl Intake {
             timestamp_us: self.clock.now_us().max(self.last_timestamp_us),
             sources,
             tables: self.table_versions().await?,
+            ended: BTreeSet::new(),
         };
+        let plan = EpochPlan { ended: self.ended(&plan, &available), ..plan };
         self.behind = waiting > plan.len();
         self.progress.record(&plan).await?;
         self.advance(&plan);
         Ok(Some(plan))
+    }
+
+    /// The next epoch, if its plan was recorded by an earlier run.
+    pub(super) fn next_recorded(&self) -> Option<u64> {
+        self.recorded.front().map(|plan| plan.epoch)
+    }
+
+    /// Bounded sources that `plan` reads to their end.
+    fn ended(&self, plan: &EpochPlan, available: &Target) -> BTreeSet<String> {
+        let at_end = |name: &String| {
+            let (Some(read), Some(all)) = (plan.sources.get(name), available.get(name)) else {
+                return false;
+            };
+            all.iter().all(|(p, range)| read.get(p).is_some_and(|read| read.end >= range.end))
+        };
+        let bounded = self.inputs.iter().filter(|feed| feed.input.declared.source.bounded());
+        bounded.map(|feed| feed.name.clone()).filter(at_end).collect()
     }
 
     /// What every source holds now. A broker that has just come back may say for a

@@ -3,8 +3,8 @@
 //! One cast that fails on one row of a million fails the whole execution. The
 //! rows are then found by halving: each chunk is executed by itself, and the
 //! halves of one that fails, down to single rows. That is sound because nothing
-//! here depends on other rows (the plan keeps no state), and it costs nothing
-//! as long as no row fails.
+//! here depends on other rows (only what lies below the stateful operators is
+//! tried), and it costs nothing as long as no row fails.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
 use crate::error::{Error, Result};
+use crate::operator::OperatorExec;
 use crate::plan::Input;
 use crate::query::outlet::fill;
 use crate::source::{Chunk, Rejected};
@@ -34,6 +35,19 @@ pub fn is_data_error(error: &Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// The parts of a plan below its stateful operators: what is evaluated row by row. In
+/// them alone a row can be at fault by itself.
+pub fn stateless(plan: Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
+    fn is_stateful(plan: &Arc<dyn ExecutionPlan>) -> bool {
+        let own = (plan.as_ref() as &dyn std::any::Any).downcast_ref::<OperatorExec>();
+        own.is_some() || plan.children().into_iter().any(is_stateful)
+    }
+    if !is_stateful(&plan) {
+        return vec![plan];
+    }
+    plan.children().into_iter().flat_map(|child| stateless(Arc::clone(child))).collect()
 }
 
 /// A plan to try rows of one source on, all other sources being empty.

@@ -1,28 +1,52 @@
-//! The writing half of a query: execute, stage, commit.
+//! The writing half of a query: execute, stage, commit; and what its operators
+//! remember from epoch to epoch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
+use futures::{FutureExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
 
 use crate::epoch::EpochPlan;
 use crate::error::{Error, Result};
 use crate::plan::{ContinuousPlan, Input};
 use crate::query::intake::EpochRows;
 use crate::query::isolate;
+use crate::query::watermarks::{Marks, Watermarks};
 use crate::query::{QuerySpec, Surroundings};
 use crate::sink::{Sink, Staged};
 use crate::source::{Chunk, OnError, Rejected, Rows};
+use crate::state::TableImage;
+
+/// Snapshots that are kept: the newest, and one before it.
+const SNAPSHOTS: usize = 2;
 
 /// An epoch that is staged and waits for its commit.
 pub struct Processed {
     pub epoch: u64,
     staged: Staged,
+    /// The state as of this epoch, if a snapshot of it is due.
+    snapshot: Option<Image>,
     rows_read: u64,
     rows_rejected: u64,
+}
+
+/// State that is to be saved once its epoch is committed.
+struct Image {
+    tables: BTreeMap<String, TableImage>,
+    extra: Extra,
+}
+
+/// What a snapshot keeps beside the operators' tables.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Extra {
+    pub shards: usize,
+    pub marks: Marks,
 }
 
 /// Executes epochs over one plan.
@@ -32,12 +56,19 @@ pub struct Outlet {
     sink: Arc<dyn Sink>,
     name: String,
     with: Surroundings,
+    watermarks: Watermarks,
+    /// How often the state is saved.
+    checkpoint_interval: Duration,
+    saved_at: Instant,
+    fingerprint: Arc<str>,
 }
 
 /// Commits epochs in their order.
 pub struct Committer {
     sink: Arc<dyn Sink>,
     with: Surroundings,
+    /// Of the plan, where it keeps state.
+    fingerprint: Option<Arc<str>>,
 }
 
 impl Outlet {
@@ -46,14 +77,84 @@ impl Outlet {
         spec: &QuerySpec,
         with: Surroundings,
         committed: u64,
-    ) -> Self {
+        marks: Marks,
+    ) -> Result<Self> {
         with.metrics.epoch.store(committed, Relaxed);
         let context = Arc::new(TaskContext::from(&spec.state));
-        Self { plan, context, sink: Arc::clone(&spec.sink), name: spec.name.clone(), with }
+        Ok(Self {
+            watermarks: Watermarks::new(plan.inputs(), &spec.state, marks)?,
+            fingerprint: plan.fingerprint().into(),
+            plan,
+            context,
+            sink: Arc::clone(&spec.sink),
+            name: spec.name.clone(),
+            with,
+            checkpoint_interval: spec.options.checkpoint_interval,
+            saved_at: Instant::now(),
+        })
     }
 
     pub(super) fn committer(&self) -> Committer {
-        Committer { sink: Arc::clone(&self.sink), with: self.with.clone() }
+        Committer {
+            sink: Arc::clone(&self.sink),
+            with: self.with.clone(),
+            fingerprint: self.plan.states().map(|_| Arc::clone(&self.fingerprint)),
+        }
+    }
+
+    /// Brings the state up to an epoch that was committed already.
+    pub(super) async fn replay(&mut self, input: EpochRows) -> Result<()> {
+        let EpochRows { plan, mut rows } = input;
+        take_rejected(&mut rows);
+        self.set_moment(&plan, &rows)?;
+        match self.drain(&plan, &rows).await {
+            Err(error) if isolate::is_data_error(&error) => {
+                self.isolate(&plan, &mut rows).await?;
+                self.drain(&plan, &rows).await
+            }
+            other => other,
+        }?;
+        self.settle_state().await
+    }
+
+    /// Executes the plan and throws the result away.
+    async fn drain(&mut self, plan: &EpochPlan, rows: &BTreeMap<String, Rows>) -> Result<()> {
+        let mut stream = self.start(plan, rows).await?;
+        while stream.try_next().await?.is_some() {}
+        self.clear();
+        Ok(())
+    }
+
+    fn set_moment(&mut self, plan: &EpochPlan, rows: &BTreeMap<String, Rows>) -> Result<()> {
+        let Some(states) = self.plan.states() else { return Ok(()) };
+        let moment = self.watermarks.advance(plan, self.plan.inputs(), rows)?;
+        let least = moment.watermarks.values().map(|mark| mark.after).min();
+        self.with.metrics.watermark_us.store(least.unwrap_or(i64::MIN), Relaxed);
+        states.set_moment(moment);
+        Ok(())
+    }
+
+    /// Makes the changes of the epoch that was executed.
+    async fn settle_state(&self) -> Result<()> {
+        let Some(states) = self.plan.states() else { return Ok(()) };
+        states.apply().await?;
+        let size = states.size().await;
+        let metrics = &self.with.metrics;
+        metrics.state_rows.store(size.rows, Relaxed);
+        metrics.state_bytes.store(size.bytes, Relaxed);
+        metrics.rows_late.store(size.late, Relaxed);
+        Ok(())
+    }
+
+    /// The state to be saved with this epoch, if it is time.
+    async fn snapshot(&mut self) -> Result<Option<Image>> {
+        let Some(states) = self.plan.states() else { return Ok(None) };
+        if self.saved_at.elapsed() < self.checkpoint_interval {
+            return Ok(None);
+        }
+        self.saved_at = Instant::now();
+        let extra = Extra { shards: states.shards(), marks: self.watermarks.marks().clone() };
+        Ok(Some(Image { tables: states.images().await?, extra }))
     }
 
     /// Executes the plan over the rows and stages the result. Bad records are
@@ -61,6 +162,7 @@ impl Outlet {
     pub(super) async fn process(&mut self, input: EpochRows) -> Result<Processed> {
         let EpochRows { plan, mut rows } = input;
         let mut rejected = take_rejected(&mut rows);
+        self.set_moment(&plan, &rows)?;
         let staged = match self.stage(&plan, &rows).await {
             Err(error) if isolate::is_data_error(&error) => {
                 tracing::debug!(query = self.name, %error, "looking for the rows that fail");
@@ -73,9 +175,11 @@ impl Outlet {
         };
         let rows_rejected = rejected.values().map(|list| list.len() as u64).sum();
         self.settle_rejected(&plan, rejected).await?;
+        self.settle_state().await?;
         Ok(Processed {
             epoch: plan.epoch,
             staged,
+            snapshot: self.snapshot().await?,
             rows_read: rows.values().map(|rows| rows.len() as u64).sum(),
             rows_rejected,
         })
@@ -113,15 +217,19 @@ impl Outlet {
         rows: &mut BTreeMap<String, Rows>,
     ) -> Result<BTreeMap<String, Vec<Rejected>>> {
         self.clear();
-        let mut found = BTreeMap::new();
+        if let Some(states) = self.plan.states() {
+            states.discard().await;
+        }
+        let mut found: BTreeMap<String, Vec<Rejected>> = BTreeMap::new();
         for (name, rows) in rows.iter_mut() {
             let Some(input) = self.plan.inputs().get(name).cloned() else { continue };
-            let physical = self.plan.physical(plan).await?;
-            let trial = isolate::Trial { input: &input, physical, context: &self.context };
-            let bad = trial.split(&mut rows.chunks).await?;
-            input.slot.clear();
-            if !bad.is_empty() {
-                found.insert(name.clone(), bad);
+            for physical in isolate::stateless(self.plan.physical(plan).await?) {
+                let trial = isolate::Trial { input: &input, physical, context: &self.context };
+                let bad = trial.split(&mut rows.chunks).await?;
+                input.slot.clear();
+                if !bad.is_empty() {
+                    found.entry(name.clone()).or_default().extend(bad);
+                }
             }
         }
         Ok(found)
@@ -161,16 +269,30 @@ impl Committer {
         if let Some(lease) = &self.with.lease {
             lease.check().await?;
         }
-        let Processed { epoch, staged, rows_read, rows_rejected } = processed;
+        let Processed { epoch, staged, snapshot, rows_read, rows_rejected } = processed;
         let committed = self.sink.commit(epoch, staged).await?;
+        let kept = self.save(epoch, snapshot).await?;
         let metrics = &self.with.metrics;
         metrics.rows_rejected.fetch_add(rows_rejected, Relaxed);
         metrics.committed(epoch, rows_read, committed.rows, self.with.clock.now_us());
         // The epoch is committed: a plan that can't be forgotten now is forgotten later.
-        if let Err(error) = self.with.progress.prune(epoch).await {
+        if let Err(error) = self.with.progress.prune(kept).await {
             tracing::warn!(%error, "could not remove old epoch plans");
         }
         Ok(())
+    }
+
+    /// Saves the state; answers from which epoch on plans are needed to rebuild it.
+    async fn save(&self, epoch: u64, image: Option<Image>) -> Result<u64> {
+        let Some(fingerprint) = &self.fingerprint else { return Ok(epoch) };
+        if let Some(Image { tables, extra }) = image {
+            let extra = serde_json::to_value(extra)
+                .map_err(|error| Error::internal(format!("marks are no JSON: {error}")))?;
+            self.with.snapshots.save(epoch, fingerprint, tables, extra).boxed().await?;
+            self.with.snapshots.prune(SNAPSHOTS).boxed().await?;
+            self.with.metrics.snapshot.store(epoch, Relaxed);
+        }
+        Ok(self.with.metrics.snapshot.load(Relaxed))
     }
 }
 

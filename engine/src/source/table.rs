@@ -22,9 +22,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
+use futures::TryStreamExt;
 
 use crate::epoch::{OffsetRange, Offsets, Ranges, ends};
 use crate::error::{Error, Result};
+use crate::operator::upsert::Upsert;
 use crate::source::{DeclaredSource, OnError, Rows};
 
 /// Rows that a batch scan reads at a time.
@@ -65,6 +67,9 @@ impl TableProvider for SourceTable {
         let ranges = (available.iter())
             .map(|(p, r)| (*p, OffsetRange::new(*start.get(p).unwrap_or(&r.start), r.end)))
             .collect();
+        if !self.declared.primary_key.is_empty() {
+            return Ok(LastRowsExec::over(&self.declared, projection, ranges)?);
+        }
         let parts = split(ranges, state.config().target_partitions());
         Ok(Arc::new(SourceScanExec::new(self.declared.clone(), projection, parts, limit)?))
     }
@@ -174,6 +179,91 @@ impl ExecutionPlan for SourceScanExec {
         );
         let schema = Arc::clone(self.properties.eq_properties.schema());
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+}
+
+/// Reads fixed ranges of a source with a primary key: the last row of each key.
+#[derive(Debug)]
+struct LastRowsExec {
+    scan: Arc<dyn ExecutionPlan>,
+    upsert: Arc<Upsert>,
+    /// Where the columns that were asked for stand in the scan.
+    columns: Vec<usize>,
+    properties: Arc<PlanProperties>,
+}
+
+impl LastRowsExec {
+    fn over(
+        declared: &DeclaredSource,
+        wanted: Vec<usize>,
+        ranges: Ranges,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut read: Vec<usize> = wanted.iter().chain(&declared.primary_key).copied().collect();
+        read.extend(declared.deletes);
+        read.sort_unstable();
+        read.dedup();
+        let place = |column: &usize| read.iter().position(|c| c == column).unwrap_or_default();
+        let upsert = Arc::new(Upsert {
+            rows: Arc::new(declared.source.schema().project(&read)?),
+            key: declared.primary_key.iter().map(place).collect(),
+            deletes: declared.deletes.as_ref().map(place),
+        });
+        let columns: Vec<usize> = wanted.iter().map(place).collect();
+        let schema = Arc::new(upsert.rows.project(&columns)?);
+        // One after the other: which row is the last depends on their order.
+        let scan = SourceScanExec::new(declared.clone(), read.clone(), vec![ranges], None)?;
+        let properties = Arc::new(leaf_properties(schema, 1));
+        Ok(Arc::new(Self { scan: Arc::new(scan), upsert, columns, properties }))
+    }
+}
+
+impl DisplayAs for LastRowsExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let key = self.upsert.key.iter().map(|i| self.upsert.rows.field(*i).name().as_str());
+        write!(f, "LastRowsExec: key=[{}]", key.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl ExecutionPlan for LastRowsExec {
+    fn name(&self) -> &str {
+        "LastRowsExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
+    ) -> Result<TreeNodeRecursion, DataFusionError> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream, DataFusionError> {
+        let rows = self.scan.execute(partition, context)?;
+        let (upsert, columns) = (Arc::clone(&self.upsert), self.columns.clone());
+        let last = async move {
+            let rows: Vec<RecordBatch> = rows.try_collect().await?;
+            Ok(upsert.fold(&rows)?.project(&columns)?)
+        };
+        let schema = Arc::clone(self.properties.eq_properties.schema());
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::once(last))))
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrow::buffer::Buffer;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::sync::Mutex;
@@ -118,7 +118,9 @@ impl Snapshots {
         let deleted = self.read_deleted(&manifest).await?;
         let mut tables = BTreeMap::new();
         for (name, segments) in &manifest.tables {
-            let reads = segments.iter().map(|entry| self.read_segment(entry, &deleted));
+            // Collected: the compiler can't tell that a stream over the closure may be sent.
+            let reads = segments.iter().map(|entry| self.read_segment(entry, &deleted).boxed());
+            let reads: Vec<_> = reads.collect();
             let segments = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
             tables.insert(name.clone(), TableImage { segments });
         }
@@ -297,10 +299,15 @@ impl Snapshots {
         let entries = manifest.tables.values().flatten().filter_map(|one| one.deleted.as_ref());
         let files: BTreeMap<&str, &FileEntry> =
             entries.map(|one| (one.file.name.as_str(), &one.file)).collect();
-        let reads = files.values().map(|file| async move {
-            Ok::<_, Error>((file.name.clone(), self.read_file(file).await?))
-        });
-        stream::iter(reads).buffer_unordered(PARALLEL).try_collect().await
+        let files: Vec<FileEntry> = files.into_values().cloned().collect();
+        let mut read = HashMap::new();
+        for part in files.chunks(PARALLEL) {
+            let reads = part.iter().map(|file| self.read_file(file).boxed());
+            for (file, bytes) in part.iter().zip(futures::future::try_join_all(reads).await?) {
+                read.insert(file.name.clone(), bytes);
+            }
+        }
+        Ok(read)
     }
 
     async fn manifest(&self, epoch: u64) -> Result<Manifest> {

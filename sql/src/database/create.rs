@@ -9,10 +9,10 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use tidemill_engine::catalog::{Change, Entry, EntryKind};
 use tidemill_engine::lake::{LakeTable, TableSpec};
-use tidemill_engine::plan::ContinuousPlan;
+use tidemill_engine::plan::{ContinuousPlan, PlanOptions};
 use tidemill_engine::query::{QueryOptions, QuerySpec};
 use tidemill_engine::sink::Sink;
-use tidemill_engine::sink::delta::DeltaSink;
+use tidemill_engine::sink::delta::{DeltaSink, WriteMode};
 use tidemill_engine::sink::memory::MemorySink;
 use tidemill_engine::storage::parse_location;
 
@@ -51,12 +51,7 @@ impl Database {
             return Ok(skipped("CREATE SOURCE", ObjectKind::Source, &name));
         }
         self.keep(entry, object).await?;
-        let notice = (!create.columns.primary_key.is_empty()).then(|| {
-            "the primary key is kept, but rows are taken as appended: a later row does not \
-             replace an earlier one with its key yet"
-                .to_owned()
-        });
-        Ok(Done { tag: "CREATE SOURCE".into(), rows: None, notice })
+        Ok(done("CREATE SOURCE"))
     }
 
     pub(crate) async fn create_view(self: &Arc<Self>, create: &CreateView) -> Result<Done> {
@@ -140,7 +135,7 @@ impl Database {
             return self.open_table(create, entry).await;
         }
         let partition_by = partition_columns(&create.partitioned_by, &schema)?;
-        let table = self.make_lake(entry, &checked, schema, partition_by).await?;
+        let table = self.make_lake(entry, &checked, schema, partition_by, false).await?;
         Ok(Object::Table { table, managed })
     }
 
@@ -189,10 +184,10 @@ impl Database {
         let kind = ObjectKind::MaterializedView;
         // Everything that can be wrong is found out before anything is dropped.
         let checked = options::check(kind, &create.options)?;
-        refuse_emit(create.emit)?;
         refuse_retention(&checked)?;
         let plan = self.view_plan(create).await?;
-        ContinuousPlan::new(plan.clone(), self.state.clone())?.plannable().await?;
+        let continuous = self.continuous(&plan, create.emit, &checked)?;
+        continuous.plannable().await?;
         let schema = without_metadata(plan.schema().as_arrow());
         let partition_by = partition_columns(&create.partitioned_by, &schema)?;
         let depends = plan::references(&self.state, &create.query)?;
@@ -206,10 +201,12 @@ impl Database {
         let statement = Statement::CreateMaterializedView(bare);
         let mut entry = self.entry(&name, EntryKind::MaterializedView, &statement, &depends);
         self.refuse_taken(&checked).await?;
-        let table = self.make_lake(&mut entry, &checked, schema, partition_by).await?;
+        let changes = continuous.info().retracting;
+        let vectors = changes && write_mode(&checked) == WriteMode::DeletionVectors;
+        let table = self.make_lake(&mut entry, &checked, schema, partition_by, vectors).await?;
         self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
-        let sink = Arc::new(DeltaSink::new(table, entry.id.to_string()));
-        self.start(&entry, plan, sink, &checked).await?;
+        let sink = view_sink(&continuous, table, &entry, &checked);
+        self.start(&entry, plan, sink, &checked, create.emit).await?;
         Ok(done("CREATE MATERIALIZED VIEW"))
     }
 
@@ -240,17 +237,34 @@ impl Database {
         let checked = options::check(ObjectKind::MaterializedView, &create.options)?;
         let plan = self.view_plan(create).await?;
         let table = self.open_lake(entry, &checked).await?;
-        let sink = Arc::new(DeltaSink::new(Arc::clone(&table), entry.id.to_string()));
-        self.start(entry, plan, sink, &checked).await?;
+        let continuous = self.continuous(&plan, create.emit, &checked)?;
+        let sink = view_sink(&continuous, Arc::clone(&table), entry, &checked);
+        self.start(entry, plan, sink, &checked, create.emit).await?;
         Ok(Object::MaterializedView(table))
+    }
+
+    /// The query as the engine would run it.
+    pub(super) fn continuous(
+        &self,
+        plan: &LogicalPlan,
+        emit: Emit,
+        checked: &Checked,
+    ) -> Result<ContinuousPlan> {
+        let options = self.plan_options(emit, checked);
+        Ok(ContinuousPlan::new(plan.clone(), self.state.clone(), &options)?)
+    }
+
+    pub(super) fn plan_options(&self, emit: Emit, checked: &Checked) -> PlanOptions {
+        let limit = checked.u64("state_memory_limit").and_then(|bytes| usize::try_from(bytes).ok());
+        PlanOptions { on_close: emit == Emit::OnWindowClose, shards: 0, state_memory_limit: limit }
     }
 
     pub(crate) async fn create_sink(self: &Arc<Self>, create: &CreateSink) -> Result<Done> {
         let _changing = self.changing.lock().await;
         let name = simple_name(&create.name)?;
         let plan = plan::query(&self.state, &create.query).await?;
-        ContinuousPlan::new(plan, self.state.clone())?.plannable().await?;
-        sink_of(create)?;
+        let (_, checked) = sink_of(create)?;
+        self.continuous(&plan, create.emit, &checked)?.plannable().await?;
         let flags = (create.or_replace, create.if_not_exists);
         if let Way::Skip = self.clear(&name, flags, &create.name, ObjectKind::Sink).await? {
             return Ok(skipped("CREATE SINK", ObjectKind::Sink, &name));
@@ -269,10 +283,9 @@ impl Database {
         create: &CreateSink,
         entry: &Entry,
     ) -> Result<Object> {
-        refuse_emit(create.emit)?;
         let (sink, checked) = sink_of(create)?;
         let plan = plan::query(&self.state, &create.query).await?;
-        self.start(entry, plan, sink, &checked).await?;
+        self.start(entry, plan, sink, &checked, create.emit).await?;
         Ok(Object::Query)
     }
 
@@ -283,6 +296,7 @@ impl Database {
         plan: LogicalPlan,
         sink: Arc<dyn Sink>,
         checked: &Checked,
+        emit: Emit,
     ) -> Result<()> {
         refuse_retention(checked)?;
         let sources = plan::sources(&plan)?;
@@ -293,6 +307,8 @@ impl Database {
                 .unwrap_or(config.trigger_interval),
             max_rows_per_epoch: config.max_rows_per_epoch,
             epoch_bytes: config.epoch_bytes,
+            checkpoint_interval: config.checkpoint_interval,
+            plan: self.plan_options(emit, checked),
         };
         let spec = QuerySpec {
             id: entry.id.to_string(),
@@ -325,6 +341,7 @@ impl Database {
         checked: &Checked,
         schema: SchemaRef,
         partition_by: Vec<String>,
+        deletion_vectors: bool,
     ) -> Result<Arc<LakeTable>> {
         let warehouse = self.engine.warehouse();
         let location = match checked.string("location") {
@@ -343,7 +360,7 @@ impl Database {
             storage_options,
             schema,
             partition_by,
-            deletion_vectors: false,
+            deletion_vectors,
         };
         Ok(LakeTable::create(warehouse, spec).await?)
     }
@@ -458,6 +475,27 @@ pub(super) fn storage(checked: &Checked) -> std::collections::HashMap<String, St
     checked.prefixed("storage.").map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
+/// Where a view's result goes: rows that can change are replaced in place.
+fn view_sink(
+    plan: &ContinuousPlan,
+    table: Arc<LakeTable>,
+    entry: &Entry,
+    checked: &Checked,
+) -> Arc<dyn Sink> {
+    let id = entry.id.to_string();
+    match plan.info().retracting {
+        false => Arc::new(DeltaSink::new(table, id)),
+        true => Arc::new(DeltaSink::upserting(table, id, plan.key(), write_mode(checked))),
+    }
+}
+
+fn write_mode(checked: &Checked) -> WriteMode {
+    match checked.string("write_mode") {
+        Some("copy_on_write") => WriteMode::CopyOnWrite,
+        _ => WriteMode::DeletionVectors,
+    }
+}
+
 fn sink_of(create: &CreateSink) -> Result<(Arc<dyn Sink>, Checked)> {
     let checked = options::check(ObjectKind::Sink, &create.options)?;
     match checked.required("connector")? {
@@ -494,16 +532,6 @@ fn refuse_retention(checked: &Checked) -> Result<()> {
         Some(entry) => Err(Error::refused("retention is not supported yet")
             .at(entry.name_location())
             .with_hint("leave it out: rows are kept until the view is dropped")),
-    }
-}
-
-fn refuse_emit(emit: Emit) -> Result<()> {
-    match emit {
-        Emit::Changes => Ok(()),
-        Emit::OnWindowClose => {
-            Err(Error::refused("EMIT ON WINDOW CLOSE needs a query with windows")
-                .with_hint("leave it out: rows are emitted as they arrive"))
-        }
     }
 }
 

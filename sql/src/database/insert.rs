@@ -19,7 +19,7 @@ use crate::objects::Object;
 use crate::options;
 use crate::plan;
 use crate::session::Done;
-use crate::statement::{Emit, Insert, ObjectKind, Statement};
+use crate::statement::{Insert, ObjectKind, Statement};
 
 impl Database {
     pub(crate) async fn insert(self: &Arc<Self>, insert: &Insert) -> Result<Done> {
@@ -86,11 +86,17 @@ impl Database {
         table: Arc<LakeTable>,
     ) -> Result<Done> {
         let _changing = self.changing.lock().await;
-        if insert.emit != Emit::Changes {
-            return Err(Error::refused("EMIT ON WINDOW CLOSE needs a query with windows"));
+        let checked = options::check(ObjectKind::Query, &insert.options)?;
+        let options = self.plan_options(insert.emit, &checked);
+        let continuous = ContinuousPlan::new(plan, self.state.clone(), &options)?;
+        continuous.plannable().await?;
+        if continuous.info().retracting {
+            return Err(Error::refused(
+                "rows of the query can change after they were written, and INSERT only adds",
+            )
+            .at(name_place(&insert.table))
+            .with_hint("CREATE MATERIALIZED VIEW keeps its result up to date"));
         }
-        options::check(ObjectKind::Query, &insert.options)?;
-        ContinuousPlan::new(plan, self.state.clone())?.plannable().await?;
         let name = self.free_name(&format!("insert_into_{}", table.name()));
         let mut depends = plan::references(&self.state, &insert.query)?;
         depends.push(table.name().to_owned());
@@ -111,7 +117,7 @@ impl Database {
         let plan = self.insert_plan(insert, &table).await?;
         let checked = options::check(ObjectKind::Query, &insert.options)?;
         let sink = Arc::new(DeltaSink::new(table, entry.id.to_string()));
-        self.start(entry, plan, sink, &checked).await?;
+        self.start(entry, plan, sink, &checked, insert.emit).await?;
         Ok(Object::Query)
     }
 

@@ -20,7 +20,7 @@ use super::create::name_place;
 use crate::error::{Error, Result};
 use crate::objects::Object;
 use crate::options::{self, Checked};
-use crate::schema::{columns_of, declared_view, source_schema};
+use crate::schema::{columns_of, declared_view, event_time, source_schema};
 use crate::session::Access;
 use crate::statement::{CreateSource, ObjectKind};
 
@@ -55,7 +55,11 @@ impl Database {
             source,
             on_error: on_error(&checked),
             max_rows_per_epoch: checked.u64("max_rows_per_epoch"),
+            primary_key: Vec::new(),
+            deletes: None,
+            watermark: None,
         };
+        let declared = event_time(&self.state, &entry.name, &create.columns, &checked, declared)?;
         let table = Arc::new(SourceTable::new(declared.clone()));
         let provider = declared_view(&self.state, &entry.name, &create.columns, table)?;
         Ok(Object::Source { declared, provider })

@@ -4,7 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array,
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    UInt64Array,
 };
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::format::{ExplainFormat, ExplainStatementOptions};
@@ -124,6 +125,9 @@ impl Session {
         let fresh: Float64Array =
             all.iter().map(|q| q.freshness.map(|d| d.as_millis() as f64 / 1000.0)).collect();
         let reasons: StringArray = all.iter().map(|q| q.reason.clone()).collect();
+        // Past the end of time where the sources' event time is over: no date shows that.
+        let watermarks: TimestampMicrosecondArray =
+            all.iter().map(|q| q.watermark_us.filter(|at| *at < i64::MAX)).collect();
         table(vec![
             ("name", strings(all.iter().map(|q| q.name.as_str()))),
             ("state", strings(all.iter().map(|q| q.state.as_str()))),
@@ -134,6 +138,10 @@ impl Session {
             ("backlog", number(&|q| q.backlog)),
             ("rows_per_second", Arc::new(rate)),
             ("seconds_since_commit", Arc::new(fresh)),
+            ("watermark", Arc::new(watermarks)),
+            ("rows_late", number(&|q| q.rows_late)),
+            ("state_rows", number(&|q| q.state_rows)),
+            ("state_bytes", number(&|q| q.state_bytes)),
             ("reason", Arc::new(reasons)),
         ])
     }

@@ -58,7 +58,7 @@ impl Session {
             Field::new("epoch", DataType::Int64, false),
         ];
         fields.extend(plan.schema().as_arrow().fields().iter().map(|f| f.as_ref().clone()));
-        let plan = ContinuousPlan::new(plan, self.database.state.clone())?;
+        let plan = ContinuousPlan::new(plan, self.database.state.clone(), &Default::default())?;
         if !plan.tables().is_empty() {
             return Err(Error::refused("SUBSCRIBE does not take a query that joins a table")
                 .with_hint("subscribe to the source, or read the materialized view"));
@@ -164,7 +164,7 @@ fn now(epoch: u64) -> EpochPlan {
         epoch,
         timestamp_us: chrono::Utc::now().timestamp_micros(),
         sources: BTreeMap::new(),
-        tables: BTreeMap::new(),
+        ..EpochPlan::default()
     }
 }
 

@@ -66,6 +66,31 @@ async fn every_query_answers_as_a_batch() {
     insta::assert_snapshot!(answers);
 }
 
+/// Incrementally, in epochs of a few thousand rows: what the views hold in the end is
+/// what the batch answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_is_kept_up_to_date() {
+    let session = World::default().open().await.unwrap().session();
+    let sources = read("sources-generator.sql").replace("10000000", EVENTS);
+    let small = "connector = 'generator', max_rows_per_epoch = 3000";
+    run(&session, &sources.replace("connector = 'generator'", small)).await;
+    run(&session, &read("side_input.sql")).await;
+    let mut failures = String::new();
+    for number in 0..=22 {
+        run(&session, &read(&format!("q{number}.sql"))).await;
+        let kept = session.database().run_once(&|_| {}).await;
+        let held = match kept {
+            Ok(()) => oracle::check(&session, &[]).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = held {
+            writeln!(failures, "q{number}: {}", &error[..error.len().min(1500)]).unwrap();
+        }
+        run(&session, &format!("DROP MATERIALIZED VIEW q{number}")).await;
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_windows_hold_every_bid() {
     let session = auction_site().await;

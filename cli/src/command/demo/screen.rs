@@ -258,6 +258,7 @@ mod tests {
                 backlog: 12,
                 freshness: Some(Duration::from_millis(80)),
                 rate: 667.0,
+                ..QueryStatus::default()
             }],
             views: vec![ViewSample {
                 name: "paid_orders".into(),

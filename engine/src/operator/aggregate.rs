@@ -1,0 +1,510 @@
+//! Grouped and global aggregates: accumulator state per group.
+//!
+//! ```text
+//! rows ─► groups of the epoch ─► look up ─► old state ─┬─► old row   (taken away)
+//!                                            + rows    ├─► new row   (put in)
+//!                                                      └─► new state (kept)
+//! ```
+//!
+//! Any aggregate of DataFusion works whose state can be merged. Rows are only ever
+//! added to a state: over an input that retracts, the planner asks for each
+//! aggregate twice, over the rows put in and over those taken away, and
+//! [`Aggregate::finish`] subtracts the one from the other; the first two aggregates
+//! then count both kinds of rows, and a group whose counts are equal is gone.
+//!
+//! `DISTINCT` aggregates see a value of a group only when it first comes: a table
+//! of its own remembers them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_plan::aggregates::group_values::new_group_values;
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use crate::changelog::{join, with_weight};
+use crate::error::Result;
+use crate::operator::rows::{Closing, batch, below, evaluate, normalized, passing};
+use crate::operator::states::{Change, Moment};
+use crate::operator::{Epoch, Operator, Step};
+use crate::state::{Address, Keys, Table, TableSpec};
+
+/// Aggregates whose state, if it is one column, is their value.
+const STATE_IS_VALUE: [&str; 6] = ["sum", "min", "max", "count", "bool_and", "bool_or"];
+
+/// One aggregate call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub function: Arc<AggregateFunctionExpr>,
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// `DISTINCT`, with the type of the argument: a value counts once a group however
+    /// often it comes. `function` is then the form without `DISTINCT`.
+    pub once: Option<DataType>,
+}
+
+impl Call {
+    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        if self.function.groups_accumulator_supported() {
+            return Ok(self.function.create_groups_accumulator()?);
+        }
+        let function = Arc::clone(&self.function);
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+    }
+
+    fn state_is_value(&self, states: &[FieldRef]) -> bool {
+        states.len() == 1
+            && states[0].data_type() == self.function.field().data_type()
+            && STATE_IS_VALUE.contains(&self.function.fun().name())
+    }
+}
+
+/// What the planner says of an aggregate.
+pub struct AggregateSpec {
+    pub group: Vec<Arc<dyn PhysicalExpr>>,
+    pub group_types: Vec<DataType>,
+    pub calls: Vec<Call>,
+    /// Columns of the result over group columns and aggregate values, if they are
+    /// not just these.
+    pub finish: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    /// The first two calls count rows put in and taken away.
+    pub counted: bool,
+    /// Which group column closes, and when.
+    pub closing: Option<Closing>,
+    /// Columns of the epoch's rows, with their weight if they have one.
+    pub input: SchemaRef,
+    /// Columns of the result, without weight.
+    pub output: SchemaRef,
+}
+
+/// Keeps one row a group.
+#[derive(Debug)]
+pub struct Aggregate {
+    group: Vec<Arc<dyn PhysicalExpr>>,
+    calls: Vec<Call>,
+    finish: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    counted: bool,
+    closing: Option<Closing>,
+    input: SchemaRef,
+    group_schema: SchemaRef,
+    /// Group columns, then the states of every call.
+    state_schema: SchemaRef,
+    states: Vec<Vec<FieldRef>>,
+    /// Group columns and values, before `finish`.
+    value_schema: SchemaRef,
+    /// Columns of the result, without weight.
+    rows: SchemaRef,
+    output: SchemaRef,
+    /// Only groups, and nothing is ever taken away: a group is put out once.
+    distinct: bool,
+}
+
+impl Aggregate {
+    pub fn new(spec: AggregateSpec) -> Result<Self> {
+        let states = spec.calls.iter().map(|call| Ok(call.function.state_fields()?));
+        let states: Vec<Vec<FieldRef>> = states.collect::<Result<_>>()?;
+        let values = spec.calls.iter().map(|call| call.function.field().data_type().clone());
+        let kept = states.iter().flatten().map(|field| field.data_type().clone());
+        let with_groups = |types: Vec<DataType>| {
+            let keys = named("k", spec.group_types.iter().cloned());
+            Arc::new(Schema::new(keys.chain(named("v", types)).collect::<Vec<_>>()))
+        };
+        let distinct = spec.calls.is_empty() && !spec.counted;
+        Ok(Self {
+            group_schema: with_groups(Vec::new()),
+            state_schema: with_groups(kept.collect()),
+            value_schema: with_groups(values.collect()),
+            output: if distinct { spec.output.clone() } else { with_weight(&spec.output) },
+            rows: spec.output,
+            group: spec.group,
+            calls: spec.calls,
+            finish: spec.finish,
+            counted: spec.counted,
+            closing: spec.closing,
+            input: spec.input,
+            states,
+            distinct,
+        })
+    }
+
+    /// The calls with `DISTINCT`, each with its table.
+    fn once_calls(&self) -> impl Iterator<Item = (usize, usize)> {
+        let once = self.calls.iter().enumerate().filter(|(_, call)| call.once.is_some());
+        once.enumerate().map(|(n, (call, _))| (call, n + 1))
+    }
+
+    fn once_schema(&self, ty: &DataType) -> SchemaRef {
+        let value = Arc::new(Field::new("value", ty.clone(), true));
+        let fields = self.group_schema.fields().iter().cloned().chain([value]);
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// Finds the groups of the epoch's rows.
+    fn group(&self, batches: Vec<RecordBatch>, moment: &Moment) -> Result<Grouped> {
+        let mut grouped = Grouped::default();
+        if self.group.is_empty() {
+            grouped.groups = 1;
+            grouped.rows = batches.into_iter().map(|b| (vec![0; b.num_rows()], b)).collect();
+            return Ok(grouped);
+        }
+        let mut values = new_group_values(self.group_schema.clone(), &GroupOrdering::None)?;
+        for rows in batches {
+            let mut columns = normalized(evaluate(&self.group, &rows)?)?;
+            let mut rows = rows;
+            if let Some(late) = self.late(&columns, moment)? {
+                grouped.late += late.true_count() as u64;
+                let keep = arrow::compute::not(&late)?;
+                rows = arrow::compute::filter_record_batch(&rows, &keep)?;
+                let kept = columns.iter().map(|column| arrow::compute::filter(column, &keep));
+                columns = kept.collect::<Result<_, _>>()?;
+            }
+            let mut groups = Vec::with_capacity(rows.num_rows());
+            values.intern(&columns, &mut groups)?;
+            grouped.rows.push((groups, rows));
+        }
+        grouped.groups = values.len();
+        grouped.columns = values.emit(EmitTo::All)?;
+        Ok(grouped)
+    }
+
+    /// Which rows came too late, if any did.
+    fn late(&self, groups: &[ArrayRef], moment: &Moment) -> Result<Option<BooleanArray>> {
+        let Some(closing) = &self.closing else { return Ok(None) };
+        let column = &groups[closing.column];
+        let Some(bound) = closing.late(column.data_type(), moment) else { return Ok(None) };
+        let late = below(column, bound)?;
+        Ok((late.true_count() > 0).then_some(late))
+    }
+
+    /// The states after the epoch, by call.
+    fn advance(
+        &self,
+        tables: &[Table],
+        grouped: &Grouped,
+        old: &Old,
+        changes: &mut Vec<Change>,
+    ) -> Result<Vec<Vec<ArrayRef>>> {
+        let once: Vec<_> = self.once_calls().collect();
+        let mut states = Vec::with_capacity(self.calls.len());
+        for (index, call) in self.calls.iter().enumerate() {
+            let mut accumulator = call.accumulator()?;
+            let table = once.iter().find(|(call, _)| *call == index).map(|(_, table)| *table);
+            if !old.groups.is_empty() {
+                let held = &old.states[index];
+                accumulator.merge_batch(held, &old.groups, grouped.groups)?;
+            }
+            match table {
+                Some(table) => {
+                    let change =
+                        self.add_once(call, table, &tables[table], grouped, accumulator.as_mut())?;
+                    changes.push(change);
+                }
+                None => {
+                    for (groups, rows) in &grouped.rows {
+                        let args = evaluate(&call.function.expressions(), rows)?;
+                        let filter = call.filter.as_ref().map(|f| passing(f, rows)).transpose()?;
+                        accumulator.update_batch(&args, groups, filter.as_ref(), grouped.groups)?;
+                    }
+                }
+            }
+            if grouped.rows.is_empty() && old.groups.is_empty() {
+                // A global aggregate over nothing has a value all the same.
+                let args = evaluate(&call.function.expressions(), &self.no_rows())?;
+                accumulator.update_batch(&args, &[], None, grouped.groups)?;
+            }
+            states.push(accumulator.state(EmitTo::All)?);
+        }
+        Ok(states)
+    }
+
+    fn no_rows(&self) -> RecordBatch {
+        RecordBatch::new_empty(self.input.clone())
+    }
+
+    /// Adds the values that their group has not had before.
+    fn add_once(
+        &self,
+        call: &Call,
+        index: usize,
+        table: &Table,
+        grouped: &Grouped,
+        accumulator: &mut dyn GroupsAccumulator,
+    ) -> Result<Change> {
+        let schema = table.schema();
+        let mut seen = new_group_values(schema.clone(), &GroupOrdering::None)?;
+        let mut group_of: Vec<usize> = Vec::new();
+        for (groups, rows) in &grouped.rows {
+            let value = normalized(evaluate(&call.function.expressions(), rows)?)?;
+            let counts = self.counts(call, &value[0], rows)?;
+            let picked: UInt32Array =
+                (0..rows.num_rows() as u32).filter(|row| counts.value(*row as usize)).collect();
+            let groups: Vec<usize> =
+                picked.values().iter().map(|row| groups[*row as usize]).collect();
+            let at = UInt32Array::from_iter_values(groups.iter().map(|group| *group as u32));
+            let mut columns: Vec<ArrayRef> =
+                grouped.columns.iter().map(|c| take(c, &at, None)).collect::<Result<_, _>>()?;
+            columns.push(take(&value[0], &picked, None)?);
+            let mut ids = Vec::with_capacity(groups.len());
+            seen.intern(&columns, &mut ids)?;
+            for (id, group) in ids.iter().zip(&groups) {
+                if *id == group_of.len() {
+                    group_of.push(*group);
+                }
+            }
+        }
+        let count = seen.len();
+        let columns = seen.emit(EmitTo::All)?;
+        let keys = Keys::new(&columns, count)?;
+        let known = table.get(&keys)?;
+        let fresh: UInt32Array =
+            (0..count as u32).filter(|row| known[*row as usize].is_none()).collect();
+        let columns: Vec<ArrayRef> =
+            columns.iter().map(|c| take(c, &fresh, None)).collect::<Result<_, _>>()?;
+        let groups: Vec<usize> = fresh.values().iter().map(|row| group_of[*row as usize]).collect();
+        let value = columns.last().cloned().into_iter().collect::<Vec<_>>();
+        accumulator.update_batch(&value, &groups, None, grouped.groups)?;
+        let rows = batch(schema, columns, groups.len())?;
+        let keys = Keys::new(rows.columns(), rows.num_rows())?;
+        Ok(Change { table: index, remove: Vec::new(), insert: Some((keys, rows)), replace: false })
+    }
+
+    /// Which rows a `DISTINCT` call counts: those that pass its filter; NULL never does.
+    fn counts(&self, call: &Call, value: &ArrayRef, rows: &RecordBatch) -> Result<BooleanArray> {
+        let valid = arrow::compute::is_not_null(value)?;
+        match &call.filter {
+            Some(filter) => Ok(arrow::compute::and(&valid, &passing(filter, rows)?)?),
+            None => Ok(valid),
+        }
+    }
+
+    /// The values that `states` stand for, `n` of each.
+    fn values(&self, states: &[Vec<ArrayRef>], n: usize) -> Result<Vec<ArrayRef>> {
+        let all: Vec<usize> = (0..n).collect();
+        let each = self.calls.iter().zip(states).zip(&self.states);
+        let value = |((call, states), fields): ((&Call, &Vec<ArrayRef>), &Vec<FieldRef>)| {
+            if call.state_is_value(fields) {
+                return Ok(Arc::clone(&states[0]));
+            }
+            let mut accumulator = call.accumulator()?;
+            accumulator.merge_batch(states, &all, n)?;
+            Ok(accumulator.evaluate(EmitTo::All)?)
+        };
+        each.map(value).collect()
+    }
+
+    /// Rows of the result.
+    fn result(&self, groups: &[ArrayRef], values: Vec<ArrayRef>, n: usize) -> Result<RecordBatch> {
+        let columns: Vec<ArrayRef> = groups.iter().cloned().chain(values).collect();
+        match &self.finish {
+            None => batch(&self.rows, columns, n),
+            Some(exprs) => {
+                let values = batch(&self.value_schema, columns, n)?;
+                batch(&self.rows, evaluate(exprs, &values)?, n)
+            }
+        }
+    }
+
+    /// Which groups have rows.
+    fn alive(&self, states: &[Vec<ArrayRef>], n: usize) -> Vec<bool> {
+        if !self.counted || self.group.is_empty() {
+            return vec![true; n];
+        }
+        let put = states[0][0].as_primitive::<Int64Type>();
+        let taken = states[1][0].as_primitive::<Int64Type>();
+        (0..n).map(|group| put.value(group) > taken.value(group)).collect()
+    }
+
+    /// Rows to drop since their window is over.
+    fn expired(&self, tables: &[Table], moment: &Moment) -> Result<Vec<Change>> {
+        let Some(closing) = &self.closing else { return Ok(Vec::new()) };
+        let ty = self.group_schema.field(closing.column).data_type();
+        let Some(bound) = closing.closed(ty, moment) else { return Ok(Vec::new()) };
+        let mut changes = Vec::new();
+        for (index, table) in tables.iter().enumerate() {
+            let remove = table.below(closing.column, bound)?;
+            if !remove.is_empty() {
+                changes.push(Change { table: index, remove, insert: None, replace: false });
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Which groups of the epoch are still open once it is over.
+    fn open(&self, groups: &[ArrayRef], n: usize, moment: &Moment) -> Result<Vec<bool>> {
+        let Some(closing) = &self.closing else { return Ok(vec![true; n]) };
+        let column = &groups[closing.column];
+        let Some(bound) = closing.closed(column.data_type(), moment) else {
+            return Ok(vec![true; n]);
+        };
+        Ok(below(column, bound)?.values().iter().map(|closed| !closed).collect())
+    }
+}
+
+/// Fields `prefix0`, `prefix1`, ….
+fn named(
+    prefix: &'static str,
+    types: impl IntoIterator<Item = DataType>,
+) -> impl Iterator<Item = FieldRef> {
+    let field = move |(i, ty)| Arc::new(Field::new(format!("{prefix}{i}"), ty, true));
+    types.into_iter().enumerate().map(field)
+}
+
+/// The rows of an epoch by group.
+#[derive(Default)]
+struct Grouped {
+    /// Per batch: per row its group, and the rows.
+    rows: Vec<(Vec<usize>, RecordBatch)>,
+    /// One row a group.
+    columns: Vec<ArrayRef>,
+    groups: usize,
+    late: u64,
+}
+
+/// What was known of the epoch's groups.
+struct Old {
+    /// By group of the epoch; NONE for a new one.
+    at: Vec<Address>,
+    /// The groups that were there.
+    groups: Vec<usize>,
+    /// Their states, by call.
+    states: Vec<Vec<ArrayRef>>,
+}
+
+impl Old {
+    fn look_up(table: &Table, keys: &Keys, calls: &[Vec<FieldRef>], keyed: usize) -> Result<Self> {
+        let at = table.get(keys)?;
+        let there = at.iter().enumerate().filter(|(_, at)| !at.is_none());
+        let (groups, held): (Vec<usize>, Vec<Address>) = there.map(|(g, a)| (g, *a)).unzip();
+        let mut column = keyed;
+        let mut states = Vec::with_capacity(calls.len());
+        for call in calls {
+            let columns: Vec<usize> = (column..column + call.len()).collect();
+            column += call.len();
+            states.push(table.gather(&held, Some(&columns))?);
+        }
+        Ok(Self { at, groups, states })
+    }
+}
+
+#[async_trait]
+impl Operator for Aggregate {
+    fn tables(&self) -> Vec<TableSpec> {
+        let groups: Vec<usize> = (0..self.group.len()).collect();
+        let main = TableSpec { schema: self.state_schema.clone(), key: groups.clone() };
+        let once = self.calls.iter().filter_map(|call| call.once.as_ref()).map(|ty| TableSpec {
+            schema: self.once_schema(ty),
+            key: (0..=self.group.len()).collect(),
+        });
+        std::iter::once(main).chain(once).collect()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.output.clone()
+    }
+
+    async fn step(&self, epoch: Epoch<'_>) -> Result<Step> {
+        let Epoch { tables, mut inputs, moment, first, .. } = epoch;
+        let rows: Vec<_> = inputs.remove(0).into_iter().filter(|b| b.num_rows() > 0).collect();
+        let mut changes = self.expired(tables, moment)?;
+        if rows.is_empty() && !(first && self.group.is_empty()) {
+            return Ok(Step { changes, ..Step::default() });
+        }
+        let grouped = self.group(rows, moment)?;
+        let late = grouped.late;
+        if grouped.groups == 0 {
+            return Ok(Step { changes, late, ..Step::default() });
+        }
+        let n = grouped.groups;
+        let keys = Keys::new(&grouped.columns, n)?;
+        let old = Old::look_up(&tables[0], &keys, &self.states, self.group.len())?;
+        let states = self.advance(tables, &grouped, &old, &mut changes)?;
+        let output = self.output(&grouped, &old, &states)?;
+        changes.push(self.keep(&grouped, &old, &states, moment)?);
+        Ok(Step { output, changes, late })
+    }
+}
+
+impl Aggregate {
+    /// What becomes of the groups' states.
+    fn keep(
+        &self,
+        grouped: &Grouped,
+        old: &Old,
+        states: &[Vec<ArrayRef>],
+        moment: &Moment,
+    ) -> Result<Change> {
+        let n = grouped.groups;
+        let alive = self.alive(states, n);
+        let open = self.open(&grouped.columns, n, moment)?;
+        let columns = grouped.columns.iter().chain(states.iter().flatten()).cloned().collect();
+        let all = batch(&self.state_schema, columns, n)?;
+        let stays = |group: &u32| alive[*group as usize] && open[*group as usize];
+        let kept: Vec<u32> = (0..n as u32).filter(stays).collect();
+        let gone = old.groups.iter().filter(|group| !stays(&(**group as u32)));
+        let remove = gone.map(|group| old.at[*group]).collect();
+        let rows = match kept.len() == n {
+            true => all,
+            false => super::rows::take_rows(&all, &kept)?,
+        };
+        let keys = Keys::new(&rows.columns()[..self.group.len()], rows.num_rows())?;
+        Ok(Change { table: 0, remove, insert: Some((keys, rows)), replace: true })
+    }
+
+    /// Old rows taken away, new rows put in; nothing where they are the same.
+    fn output(
+        &self,
+        grouped: &Grouped,
+        old: &Old,
+        states: &[Vec<ArrayRef>],
+    ) -> Result<Vec<RecordBatch>> {
+        let n = grouped.groups;
+        let new_rows = self.result(&grouped.columns, self.values(states, n)?, n)?;
+        if self.distinct {
+            let fresh: Vec<u32> = (0..n as u32).filter(|g| old.at[*g as usize].is_none()).collect();
+            return Ok(vec![super::rows::take_rows(&new_rows, &fresh)?]);
+        }
+        let alive = self.alive(states, n);
+        let count = old.groups.len();
+        let at = UInt32Array::from_iter_values(old.groups.iter().map(|group| *group as u32));
+        let columns: Vec<ArrayRef> =
+            grouped.columns.iter().map(|c| take(c, &at, None)).collect::<Result<_, _>>()?;
+        let old_rows = self.result(&columns, self.values(&old.states, count)?, count)?;
+        let same = same_rows(&old_rows, &super::rows::take_rows(&new_rows, at.values())?)?;
+        let mut unchanged = vec![false; n];
+        for (row, group) in old.groups.iter().enumerate() {
+            unchanged[*group] = same[row] && alive[*group];
+        }
+        let taken: Vec<u32> =
+            (0..count as u32).filter(|row| !unchanged[old.groups[*row as usize]]).collect();
+        let put: Vec<u32> =
+            (0..n as u32).filter(|g| alive[*g as usize] && !unchanged[*g as usize]).collect();
+        let weights = [vec![-1; taken.len()], vec![1; put.len()]].concat();
+        let rows =
+            [super::rows::take_rows(&old_rows, &taken)?, super::rows::take_rows(&new_rows, &put)?];
+        let rows = concat_batches(&self.rows, &rows)?;
+        Ok(vec![join(&rows, Int64Array::from(weights))?])
+    }
+}
+
+/// Which rows of two batches of one schema are the same; NULL is the same as NULL.
+fn same_rows(a: &RecordBatch, b: &RecordBatch) -> Result<Vec<bool>> {
+    let mut same = vec![true; a.num_rows()];
+    for (left, right) in a.columns().iter().zip(b.columns()) {
+        if left.data_type().is_nested() {
+            let (left, right) = (
+                crate::changelog::encode(std::slice::from_ref(left))?,
+                crate::changelog::encode(std::slice::from_ref(right))?,
+            );
+            same.iter_mut().enumerate().for_each(|(i, same)| *same &= left.row(i) == right.row(i));
+            continue;
+        }
+        let equal = arrow::compute::kernels::cmp::not_distinct(left, right)?;
+        same.iter_mut().zip(equal.values()).for_each(|(same, equal)| *same &= equal);
+    }
+    Ok(same)
+}

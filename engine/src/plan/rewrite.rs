@@ -1,0 +1,377 @@
+//! From an optimized logical plan to the incremental one.
+//!
+//! Bottom up, every node over rows of a source is kept (projections, filters: the
+//! same node applied to the epoch's rows), or gives way to a [`Stateful`] one. Where
+//! rows may be taken away, a weight column runs along as the last one. What reads
+//! lake tables alone is an ordinary batch plan over the snapshot of the epoch.
+
+mod aggregate;
+mod interval;
+mod join;
+mod ranking;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{
+    Expr, Extension, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScan,
+    TableScanBuilder, Union, Unnest, lit,
+};
+
+use crate::changelog::{WEIGHT, weight_field};
+use crate::error::{Error, Result};
+use crate::plan::check;
+use crate::plan::info::{Info, Watermarked};
+use crate::plan::node::{Op, Stateful};
+use crate::plan::{as_epoch, scan::EpochTable};
+
+/// A rewritten node and what is known of its output.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub plan: LogicalPlan,
+    pub info: Info,
+}
+
+/// Rewrites one plan; numbers its stateful operators in the order in which it meets them.
+#[derive(Debug)]
+pub struct Rewriter {
+    operators: usize,
+    /// `EMIT ON WINDOW CLOSE`.
+    on_close: bool,
+}
+
+impl Rewriter {
+    pub fn new(on_close: bool) -> Self {
+        Self { operators: 0, on_close }
+    }
+
+    /// Rewrites a whole query.
+    pub fn query(&mut self, plan: &LogicalPlan) -> Result<Node> {
+        // A table has no order: what is left of one at the top says nothing.
+        let top = match plan {
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref(),
+            other => other,
+        };
+        let node = self.node(top)?;
+        match self.on_close {
+            true => self.close(node),
+            false => Ok(node),
+        }
+    }
+
+    fn node(&mut self, plan: &LogicalPlan) -> Result<Node> {
+        if !reads_source(plan)? {
+            return Ok(Node { plan: plan.clone(), info: Info::default() });
+        }
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Filter(filter) => self.filter(filter),
+            LogicalPlan::SubqueryAlias(alias) => {
+                let input = self.node(&alias.input)?;
+                self.alias(input, &alias.alias)
+            }
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Repartition(repartition) => self.node(&repartition.input),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::Sort(sort) => match sort.fetch {
+                Some(fetch) => self.first_rows(sort, 0, fetch as u64),
+                None => self.node(&sort.input),
+            },
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            other => Err(check::refusal(other)),
+        }
+    }
+
+    /// Puts a stateful operator over its inputs.
+    fn stateful(
+        &mut self,
+        op: Op,
+        inputs: Vec<LogicalPlan>,
+        schema: &DFSchema,
+        info: Info,
+        notes: Vec<String>,
+    ) -> Result<Node> {
+        self.operators += 1;
+        let schema = if info.retracting { with_weight(schema)? } else { Arc::new(schema.clone()) };
+        let node = Arc::new(Stateful { id: self.operators, op, inputs, schema, notes });
+        Ok(Node { plan: LogicalPlan::Extension(Extension { node }), info })
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<Node> {
+        let provider = source_as_provider(&scan.source)?;
+        let Some(table) = as_epoch(&provider) else {
+            return Ok(Node { plan: LogicalPlan::TableScan(scan.clone()), info: Info::default() });
+        };
+        let declared = &table.declared;
+        let mut info =
+            Info { streaming: true, small: declared.source.bounded(), ..Info::default() };
+        if let Some(watermark) = &declared.watermark {
+            let schema = declared.source.schema();
+            let name = schema.field(watermark.column).name();
+            info.watermarks.push(Watermarked {
+                column: Column::new(Some(scan.table_name.clone()), name),
+                lag_us: 1,
+                sources: [declared.source.name().to_owned()].into(),
+            });
+        }
+        info.watermarks.retain(|w| scan.projected_schema.has_column(&w.column));
+        if declared.primary_key.is_empty() {
+            return Ok(Node { plan: LogicalPlan::TableScan(scan.clone()), info });
+        }
+        self.upsert(scan, table, info)
+    }
+
+    /// A source with a primary key: the last row of each.
+    fn upsert(&mut self, scan: &TableScan, table: &EpochTable, mut info: Info) -> Result<Node> {
+        let schema = table.declared.source.schema();
+        let wanted = crate::source::table::all_or(scan.projection.as_ref(), &schema);
+        let mut columns = wanted.clone();
+        columns.extend(&table.declared.primary_key);
+        columns.extend(table.declared.deletes);
+        columns.sort_unstable();
+        columns.dedup();
+        let place = |column: &usize| columns.iter().position(|c| c == column).unwrap_or_default();
+        let key: Vec<usize> = table.declared.primary_key.iter().map(place).collect();
+        let deletes = table.declared.deletes.as_ref().map(place);
+        let whole = TableScanBuilder::new(scan.table_name.clone(), Arc::clone(&scan.source))
+            .with_projection(Some(columns.clone()))
+            .build()?;
+        let of =
+            |column: usize| Column::new(Some(scan.table_name.clone()), schema.field(column).name());
+        info.key = Some(table.declared.primary_key.iter().map(|c| of(*c)).collect());
+        info.retracting = true;
+        // A row may be replaced long after its time: what it says is never closed.
+        info.watermarks.clear();
+        let scanned = Arc::clone(&whole.projected_schema);
+        let notes = vec!["keeps the last row of each key; nothing frees it".to_owned()];
+        let op = Op::Upsert { key, deletes };
+        let node = self.stateful(op, vec![LogicalPlan::TableScan(whole)], &scanned, info, notes)?;
+        let exprs: Vec<Expr> = wanted.iter().map(|c| Expr::Column(of(*c))).collect();
+        self.project(node, exprs)
+    }
+
+    fn projection(&mut self, projection: &Projection) -> Result<Node> {
+        let input = self.node(&projection.input)?;
+        refuse_time(&input, &projection.expr)?;
+        self.project(input, projection.expr.clone())
+    }
+
+    /// Projects, with the weight if there is one.
+    fn project(&mut self, input: Node, mut exprs: Vec<Expr>) -> Result<Node> {
+        let outputs = exprs.iter().map(|expr| {
+            let (qualifier, name) = expr.qualified_name();
+            (expr.clone(), Column::new(qualifier, name))
+        });
+        let info = input.info.project(&outputs.collect::<Vec<_>>());
+        if info.retracting {
+            exprs.push(weight());
+        }
+        let plan = Projection::try_new(exprs, Arc::new(input.plan))?;
+        Ok(Node { plan: LogicalPlan::Projection(plan), info })
+    }
+
+    fn filter(&mut self, filter: &Filter) -> Result<Node> {
+        if let LogicalPlan::Window(window) = filter.input.as_ref()
+            && let Some(node) = self.top_of_window(&filter.predicate, window)?
+        {
+            return Ok(node);
+        }
+        let input = self.node(&filter.input)?;
+        refuse_time(&input, std::slice::from_ref(&filter.predicate))?;
+        self.keep(input, filter.predicate.clone())
+    }
+
+    fn keep(&mut self, input: Node, predicate: Expr) -> Result<Node> {
+        let plan = Filter::try_new(predicate, Arc::new(input.plan))?;
+        Ok(Node { plan: LogicalPlan::Filter(plan), info: input.info })
+    }
+
+    /// The columns of `input` under another table name.
+    fn alias(&mut self, input: Node, alias: &TableReference) -> Result<Node> {
+        let columns = rows(&input);
+        let exprs = columns.into_iter().map(|column| {
+            let name = column.name.clone();
+            Expr::Column(column).alias_qualified(Some(alias.clone()), name)
+        });
+        let exprs = exprs.collect();
+        self.project(input, exprs)
+    }
+
+    fn unnest(&mut self, unnest: &Unnest) -> Result<Node> {
+        let input = self.node(&unnest.input)?;
+        let mut info = input.info.clone();
+        // A row becomes many: no key. What an unnested list follows, its elements follow.
+        info.key = None;
+        let plan = LogicalPlanBuilder::from(input.plan)
+            .unnest_columns_with_options(unnest.exec_columns.clone(), unnest.options.clone())?
+            .build()?;
+        let held = std::mem::take(&mut info.watermarks);
+        for watermarked in held {
+            let unnested = unnest.exec_columns.contains(&watermarked.column);
+            let column = match unnested {
+                false => Some(watermarked.column.clone()),
+                true => {
+                    let fields = plan.schema().columns().into_iter();
+                    let mut of = fields.filter(|c| {
+                        c.name.starts_with(watermarked.column.name.as_str())
+                            || c.name == watermarked.column.name
+                    });
+                    of.next()
+                }
+            };
+            if let Some(column) = column.filter(|c| plan.schema().has_column(c)) {
+                info.watermarks.push(Watermarked { column, ..watermarked });
+            }
+        }
+        Ok(Node { plan, info })
+    }
+
+    fn union(&mut self, union: &Union) -> Result<Node> {
+        let inputs: Vec<Node> =
+            union.inputs.iter().map(|input| self.node(input)).collect::<Result<_>>()?;
+        if inputs.iter().any(|input| !input.info.streaming) {
+            return Err(Error::unsupported(
+                "UNION ALL of a source with a table",
+                "put the table's rows there once with INSERT INTO, and let the view hold the source's",
+            ));
+        }
+        self.all_of(inputs, &union.schema)
+    }
+
+    /// The rows of all inputs; they have as many columns as `schema`.
+    fn all_of(&mut self, inputs: Vec<Node>, schema: &DFSchemaRef) -> Result<Node> {
+        let retracting = inputs.iter().any(|input| input.info.retracting);
+        let small = inputs.iter().all(|input| input.info.small);
+        let columns = schema.columns();
+        let watermarks = union_watermarks(&inputs, &columns);
+        let mut plans = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            plans.push(Arc::new(match retracting && !input.info.retracting {
+                false => input.plan,
+                true => {
+                    let mut exprs: Vec<Expr> = rows(&input).into_iter().map(Expr::Column).collect();
+                    exprs.push(lit(1i64).alias(WEIGHT));
+                    LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input.plan))?)
+                }
+            }));
+        }
+        let schema = if retracting { with_weight(schema)? } else { Arc::clone(schema) };
+        let info = Info { streaming: true, retracting, key: None, watermarks, small };
+        Ok(Node { plan: LogicalPlan::Union(Union { inputs: plans, schema }), info })
+    }
+
+    /// Holds rows back until their window is closed.
+    fn close(&mut self, input: Node) -> Result<Node> {
+        let schema = without_weight(input.plan.schema());
+        let found = input.info.watermarks.iter().max_by_key(|w| w.column.name == "window_end");
+        let Some(watermarked) = found else {
+            return Err(Error::unsupported(
+                "EMIT ON WINDOW CLOSE for a result without a window",
+                "declare WATERMARK FOR … on the source, and select window_start or window_end",
+            ));
+        };
+        let closing = closing(watermarked, &schema)?;
+        let info = Info {
+            retracting: false,
+            watermarks: input.info.watermarks.clone(),
+            ..input.info.clone()
+        };
+        let notes =
+            vec!["keeps the rows of open windows; freed as the watermark passes".to_owned()];
+        self.stateful(Op::Close(closing), vec![input.plan], &schema, info, notes)
+    }
+}
+
+/// What all inputs of a union follow, column by column.
+fn union_watermarks(inputs: &[Node], columns: &[Column]) -> Vec<Watermarked> {
+    let of = |(i, column): (usize, &Column)| {
+        let mut all = inputs.iter().map(|input| {
+            let own = rows(input).into_iter().nth(i)?;
+            input.info.watermark(&own).cloned()
+        });
+        let first = all.next()??;
+        all.try_fold(first, |sum, one| {
+            let one = one?;
+            let sources = sum.sources.union(&one.sources).cloned().collect();
+            Some(Watermarked { column: sum.column, lag_us: sum.lag_us.max(one.lag_us), sources })
+        })
+        .map(|w| Watermarked { column: column.clone(), ..w })
+    };
+    columns.iter().enumerate().filter_map(of).collect()
+}
+
+/// Which column closes, by its place among the columns of `schema`.
+fn closing(watermarked: &Watermarked, schema: &DFSchema) -> Result<crate::operator::rows::Closing> {
+    Ok(crate::operator::rows::Closing {
+        column: schema.index_of_column(&watermarked.column)?,
+        lag_us: watermarked.lag_us,
+        sources: watermarked.sources.iter().cloned().collect(),
+    })
+}
+
+/// The weight column as an expression.
+fn weight() -> Expr {
+    Expr::Column(Column::new_unqualified(WEIGHT))
+}
+
+/// Columns of a node's rows, without the weight.
+fn rows(node: &Node) -> Vec<Column> {
+    let mut columns = node.plan.schema().columns();
+    if node.info.retracting {
+        columns.pop();
+    }
+    columns
+}
+
+fn with_weight(schema: &DFSchema) -> Result<DFSchemaRef> {
+    let mut fields: Vec<_> =
+        schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    fields.push((None, weight_field()));
+    Ok(Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?))
+}
+
+/// `schema` without its weight column, if it has one.
+fn without_weight(schema: &DFSchemaRef) -> DFSchemaRef {
+    let fields = schema.iter().filter(|(_, field)| field.name() != WEIGHT);
+    let fields = fields.map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+    match DFSchema::new_with_metadata(fields.collect(), HashMap::new()) {
+        Ok(schema) => Arc::new(schema),
+        // Fewer columns can't clash where more did not.
+        Err(_) => Arc::clone(schema),
+    }
+}
+
+/// Whether rows of a source flow through a plan.
+fn reads_source(plan: &LogicalPlan) -> Result<bool> {
+    if let LogicalPlan::TableScan(scan) = plan {
+        return Ok(as_epoch(&source_as_provider(&scan.source)?).is_some());
+    }
+    for input in plan.inputs() {
+        if reads_source(input)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A row that is taken away later must then look as it did when it was put in.
+fn refuse_time(input: &Node, exprs: &[Expr]) -> Result<()> {
+    if input.info.retracting && exprs.iter().any(check::asks_for_time) {
+        return Err(Error::unsupported(
+            "now() over rows that can change later",
+            "stamp the source's rows: SELECT *, now() AS seen_at FROM the source, in a subquery",
+        ));
+    }
+    Ok(())
+}
+
+/// Left columns, then right ones, without weights: what a join's filter sees.
+pub fn pairs_schema(left: &LogicalPlan, right: &LogicalPlan) -> Result<DFSchema> {
+    Ok(without_weight(left.schema()).join(&without_weight(right.schema()))?)
+}
