@@ -30,7 +30,7 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::changelog::{join, with_weight};
 use crate::error::Result;
-use crate::operator::rows::{Closing, batch, below, evaluate, normalized, passing};
+use crate::operator::rows::{Closing, batch, below, evaluate, normalized, passing, units};
 use crate::operator::states::{Change, Moment};
 use crate::operator::{Epoch, Operator, Step};
 use crate::state::{Address, Keys, Table, TableSpec};
@@ -409,7 +409,8 @@ impl Operator for Aggregate {
 
     async fn step(&self, epoch: Epoch<'_>) -> Result<Step> {
         let Epoch { tables, mut inputs, moment, first, .. } = epoch;
-        let rows: Vec<_> = inputs.remove(0).into_iter().filter(|b| b.num_rows() > 0).collect();
+        let rows = inputs.remove(0).into_iter().filter(|batch| batch.num_rows() > 0);
+        let rows: Vec<_> = rows.map(units).collect::<Result<_>>()?;
         let mut changes = self.expired(tables, moment)?;
         if rows.is_empty() && !(first && self.group.is_empty()) {
             return Ok(Step { changes, ..Step::default() });

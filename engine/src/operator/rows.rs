@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::physical_plan::PhysicalExpr;
 
-use crate::changelog::split;
+use crate::changelog::{has_weight, join, split};
 use crate::error::{Error, Result};
 use crate::operator::states::Moment;
 
@@ -73,6 +73,24 @@ impl Changes {
                 .clone(),
         })
     }
+}
+
+/// A changelog in which every row stands as often as its weight says, with weight 1 or −1.
+pub fn units(changes: RecordBatch) -> Result<RecordBatch> {
+    if !has_weight(changes.schema_ref()) {
+        return Ok(changes);
+    }
+    let (rows, weights) = split(&changes)?;
+    if weights.values().iter().all(|weight| weight.abs() == 1) {
+        return Ok(changes);
+    }
+    let times = |weight: i64| usize::try_from(weight.unsigned_abs()).unwrap_or(0);
+    let each = weights.values().iter().enumerate();
+    let at = each.flat_map(|(row, weight)| std::iter::repeat_n(row as u32, times(*weight)));
+    let at: Vec<u32> = at.collect();
+    let signs = weights.values().iter();
+    let signs = signs.flat_map(|weight| std::iter::repeat_n(weight.signum(), times(*weight)));
+    join(&take_rows(&rows, &at)?, signs.collect::<Vec<_>>().into())
 }
 
 /// Rows by index, also of a batch without columns.
