@@ -53,6 +53,9 @@ enum Command {
         /// Stored keys of `state` and `upsert`, one table after the other.
         #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
         keys: Vec<u64>,
+        /// Memory of each table of `state`, in MiB; else all until it is moved to files.
+        #[arg(long)]
+        memory_limit: Option<usize>,
         /// Where the figures go as JSON.
         #[arg(long)]
         out: Option<PathBuf>,
@@ -89,7 +92,9 @@ async fn run(command: Command) -> Result<()> {
         Command::Run { what: What::Freshness, rate, seconds, out, .. } => {
             (freshness::run(rate, seconds).await?, out)
         }
-        Command::Run { what: What::State, keys, out, .. } => (state::run(&keys).await?, out),
+        Command::Run { what: What::State, keys, memory_limit, out, .. } => {
+            (state::run(&keys, memory_limit).await?, out)
+        }
         Command::Run { what: What::Upsert, keys, rounds, out, .. } => {
             (upsert::run(&keys, rounds).await?, out)
         }

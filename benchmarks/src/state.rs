@@ -25,30 +25,34 @@ const FILL: u64 = 100_000;
 const CHANGED: u64 = 30_000;
 const EPOCHS: u64 = 100;
 
-/// Measures tables of so many keys, one after the other.
-pub async fn run(sizes: &[u64]) -> Result<Report> {
+/// Measures tables of so many keys, one after the other; `limit` is in MiB.
+pub async fn run(sizes: &[u64], limit: Option<usize>) -> Result<Report> {
     let mut report = Report::new("state");
     report.setting("keys replaced an epoch", CHANGED);
     report.setting("epochs", EPOCHS);
+    if let Some(limit) = limit {
+        report.setting("memory limit, MiB", limit as u64);
+    }
     for keys in sizes {
-        one_size(&mut report, *keys).await?;
+        one_size(&mut report, *keys, limit).await?;
     }
     Ok(report)
 }
 
-async fn one_size(report: &mut Report, keys: u64) -> Result<()> {
+async fn one_size(report: &mut Report, keys: u64, limit: Option<usize>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     reset_peak_memory();
     let mut figure = |name: &str, value: f64| report.figure(&format!("{keys} keys: {name}"), value);
     let mut table = Table::new(spec())?;
+    table.spill_to(folder.path());
+    table.set_memory_limit(limit.map_or(usize::MAX, |limit| limit << 20));
     let start = Instant::now();
     fill(&mut table, keys)?;
     figure("filled, rows/s", keys as f64 / start.elapsed().as_secs_f64());
-    figure("bytes a key, all in memory", table.memory() as f64 / keys as f64);
+    figure("bytes a key, in memory when filled", table.memory() as f64 / keys as f64);
     for (name, value) in replace(&mut table, keys)? {
         figure(&format!("{name}, in memory"), value);
     }
-    table.spill_to(folder.path());
     table.set_memory_limit(0);
     let start = Instant::now();
     table.maintain()?;

@@ -5,7 +5,7 @@
 //!   <table>/                      one Delta table each
 //!   _tidemill/catalog/            versions of the catalog
 //!   _tidemill/lease/              fencing tokens
-//!   _tidemill/queries/<id>/       recorded epoch plans
+//!   _tidemill/queries/<id>/       recorded epoch plans, snapshots of state
 //!   _tidemill/sources/<id>/       file logs
 //! ```
 //!

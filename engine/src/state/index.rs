@@ -124,6 +124,16 @@ impl Index {
         true
     }
 
+    /// Takes row `old` out and adds row `new` as the newest; false if `old` isn't there.
+    pub fn renew(&mut self, hash: u64, old: Place, new: Place) -> bool {
+        if self.links.get(old).newer.is_none() {
+            return self.replace(hash, old, new);
+        }
+        self.remove(hash, old);
+        self.push(hash, new);
+        true
+    }
+
     fn set_newest(&mut self, hash: u64, old: Place, new: Place) -> bool {
         let kept = kept(hash);
         let shard = &mut self.shards[shard(hash)];

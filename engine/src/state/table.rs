@@ -212,15 +212,15 @@ impl Table {
         self.remove_rows(&gone)
     }
 
-    /// For a table with at most one row a key: puts row i in the place of what key i
-    /// has, if anything. The keys must be distinct.
+    /// For a table with at most one row a key: row i is added, and what key i has, if
+    /// anything, taken away. The keys must be distinct.
     pub fn upsert(&mut self, keys: &Keys, rows: &RecordBatch) -> Result<()> {
         let old = self.newest(keys)?;
         self.put(keys, &old, rows)
     }
 
-    /// [`Table::upsert`] for who has looked already: row i, with key i, takes the place
-    /// of the row at `old[i]`, of the same key. NONE: it is added.
+    /// [`Table::upsert`] for who has looked already, and for several rows a key: row i is
+    /// added and the row at `old[i]`, of the same key, taken away. NONE: it is only added.
     pub fn replace(&mut self, keys: &Keys, old: &[Address], rows: &RecordBatch) -> Result<()> {
         if old.len() != keys.len() {
             return Err(Error::internal("each row replaces one, or none"));
@@ -239,7 +239,7 @@ impl Table {
                 continue;
             }
             gone.push(*old);
-            if !self.index.replace(*hash, *old, new) {
+            if !self.index.renew(*hash, *old, new) {
                 return Err(Error::internal("a row of state was replaced by one of another key"));
             }
         }

@@ -76,6 +76,7 @@ struct Pair {
 enum Step {
     Add(Vec<(Option<i64>, Option<u8>, Option<u8>)>),
     Remove(Vec<usize>),
+    Renew(Vec<usize>),
     Find(Vec<usize>),
     Look(Vec<(Option<i64>, Option<u8>, Option<u8>)>),
     Below(i64),
@@ -117,6 +118,7 @@ impl Pair {
         match step {
             Step::Add(rows) => self.add(rows),
             Step::Remove(which) => self.remove(which),
+            Step::Renew(which) => self.renew(which),
             Step::Find(which) => self.find(which),
             Step::Look(rows) => self.look(rows),
             Step::Below(bound) => self.below(bound),
@@ -166,6 +168,23 @@ impl Pair {
         for at in gone.into_iter().rev() {
             self.rows.remove(at);
         }
+    }
+
+    /// Replaces rows, wherever they are, by others of the same key.
+    fn renew(&mut self, which: Vec<usize>) {
+        let all = self.table.all();
+        let mut gone: Vec<usize> =
+            which.into_iter().filter(|_| !all.is_empty()).map(|at| at % all.len()).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let old: Vec<_> = gone.iter().map(|at| all[*at]).collect();
+        let new: Vec<Row> = gone.iter().map(|at| self.rows[*at]).collect();
+        let new: Vec<Row> = new.into_iter().map(|row| (row.0, row.1, row.2, row.3 + 1)).collect();
+        self.table.replace(&self.keys(&new), &old, &batch(&new)).unwrap();
+        for at in gone.into_iter().rev() {
+            self.rows.remove(at);
+        }
+        self.rows.extend(new);
     }
 
     /// Finds stored rows, twice some, and one that isn't there; takes the found ones away.
@@ -248,6 +267,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(row(), 0..20).prop_map(Step::Add),
         3 => some().prop_map(Step::Remove),
+        2 => some().prop_map(Step::Renew),
         2 => some().prop_map(Step::Find),
         4 => prop::collection::vec(row(), 0..12).prop_map(Step::Look),
         1 => (0..6i64).prop_map(Step::Below),
