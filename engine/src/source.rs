@@ -226,7 +226,7 @@ pub struct DeclaredSource {
     pub primary_key: Vec<usize>,
     /// The column that says that a record deletes its key, if the format has one.
     pub deletes: Option<usize>,
-    pub watermark: Option<WatermarkSpec>,
+    pub watermark: Option<Arc<WatermarkSpec>>,
 }
 
 /// `WATERMARK FOR column AS value`.

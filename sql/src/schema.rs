@@ -238,7 +238,8 @@ pub fn event_time(
             .with_hint("compute it from the column: column - INTERVAL '5' SECOND"));
     };
     let idle_timeout = checked.duration("idle_timeout");
-    declared.watermark = Some(WatermarkSpec { column, value, columns: read, idle_timeout });
+    declared.watermark =
+        Some(Arc::new(WatermarkSpec { column, value, columns: read, idle_timeout }));
     Ok(declared)
 }
 
