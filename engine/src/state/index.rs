@@ -19,6 +19,8 @@ use super::Place;
 use super::links::{Link, Links};
 
 const SHARD_BITS: u32 = 6;
+/// How many hashes are touched at a time: so many stay near until they are changed.
+pub(crate) const BLOCK: usize = 128;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -64,6 +66,13 @@ impl Index {
         let kept = kept(hash);
         let found = self.shards[shard(hash)].find(spread(kept), |entry| entry.hash == kept);
         found.map_or(Place::NONE, |entry| entry.newest)
+    }
+
+    /// Brings what the index holds of these hashes near the processor, all at once: the
+    /// changes that follow, one by one, would each wait for memory.
+    pub fn touch(&self, hashes: &[u64]) {
+        let seen = hashes.iter().fold(0, |seen, hash| seen ^ self.newest(*hash).0);
+        std::hint::black_box(seen);
     }
 
     /// The next older row with the same hash.

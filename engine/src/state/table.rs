@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::compare::equal_rows;
 use super::floor;
-use super::index::Index;
+use super::index::{BLOCK, Index};
 use super::keys::{Keys, hash, normalise};
 use super::log::{Log, Spans, places};
 use super::{Address, Place, Sizes, TableSpec};
@@ -206,8 +206,11 @@ impl Table {
         self.changed += gone.len();
         let key = self.log.gather(&gone, Some(&self.log.spec.key))?;
         let keys = Keys::new(&key, gone.len())?;
-        for (hash, at) in keys.hashes().iter().zip(&gone) {
-            self.index.remove(*hash, *at);
+        for (hashes, gone) in keys.hashes().chunks(BLOCK).zip(gone.chunks(BLOCK)) {
+            self.index.touch(hashes);
+            for (hash, at) in hashes.iter().zip(gone) {
+                self.index.remove(*hash, *at);
+            }
         }
         self.remove_rows(&gone)
     }
@@ -233,7 +236,12 @@ impl Table {
         self.check(keys, Some(rows))?;
         let spans = self.append(rows)?;
         let mut gone = Vec::new();
-        for ((hash, old), new) in keys.hashes().iter().zip(old).zip(places(&spans)) {
+        for (at, ((hash, old), new)) in
+            keys.hashes().iter().zip(old).zip(places(&spans)).enumerate()
+        {
+            if at % BLOCK == 0 {
+                self.index.touch(&keys.hashes()[at..keys.len().min(at + BLOCK)]);
+            }
             if !self.log.kill(*old) {
                 self.index.push(*hash, new);
                 continue;
