@@ -80,6 +80,9 @@ pub fn consolidate(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Record
     let kept = |(_, weight): &(&u32, &i64)| **weight != 0;
     let (first, sums): (Vec<u32>, Vec<i64>) =
         first.iter().zip(&sums).filter(kept).map(|(row, weight)| (*row, *weight)).unzip();
+    if rows.num_columns() == 0 {
+        return Ok(RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(sums))])?);
+    }
     let rows = take_record_batch(&rows, &UInt32Array::from(first))?;
     join(&rows, Int64Array::from(sums))
 }

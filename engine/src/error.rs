@@ -142,6 +142,7 @@ impl Error {
                 DataFusionError::IoError(_)
                 | DataFusionError::ObjectStore(_)
                 | DataFusionError::External(_) => Kind::External,
+                _ if caused_by_storage(inner.as_ref()) => Kind::External,
                 _ => Kind::User,
             },
             Error::Internal(_) => Kind::Internal,
@@ -194,10 +195,7 @@ impl Error {
             ),
             Error::Delta(DeltaTableError::Transaction { .. }) => true,
             Error::Delta(error) => caused_by_storage(error),
-            Error::DataFusion(inner) => matches!(
-                inner.find_root(),
-                DataFusionError::ObjectStore(_) | DataFusionError::IoError(_)
-            ),
+            Error::DataFusion(inner) => caused_by_storage(inner.as_ref()),
             _ => false,
         }
     }

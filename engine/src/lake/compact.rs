@@ -41,6 +41,8 @@ const SMALL: u64 = 64 << 10;
 const LARGE: u64 = FILE_BYTES / 2;
 /// Deleted rows of a tier that make it worth rewriting, if they are a third of all.
 const GARBAGE: u64 = 16 << 10;
+/// Groups that are rewritten for one commit.
+const GROUPS: usize = 64;
 
 /// A file that takes the place of others.
 #[derive(Debug)]
@@ -81,11 +83,11 @@ impl Rewritten {
     }
 }
 
-/// Files that should be rewritten as one, if there are any.
-fn due(snapshot: &Snapshot) -> Option<Vec<Arc<DataFile>>> {
+/// Files that should be rewritten, each group as one.
+fn due(snapshot: &Snapshot) -> Vec<Vec<Arc<DataFile>>> {
     let layout = &snapshot.layout;
     if !snapshot.reads_plain() || layout.read_only.is_some() || !layout.managed {
-        return None;
+        return Vec::new();
     }
     let mut tiers: HashMap<(Vec<Option<&str>>, usize), Tier> = HashMap::new();
     for (number, file) in snapshot.files.iter().enumerate() {
@@ -97,20 +99,22 @@ fn due(snapshot: &Snapshot) -> Option<Vec<Arc<DataFile>>> {
         let tier = tiers.entry((partition, tier)).or_default();
         tier.rows += file.rows.unwrap_or(0);
         tier.deleted += file.deleted();
-        tier.files.push(Arc::clone(file));
+        tier.files.push((Arc::clone(file), bytes));
     }
-    let due = tiers.into_values().find(Tier::is_due)?;
-    let mut bytes = 0;
-    let fits = |file: &Arc<DataFile>| {
-        bytes += live_bytes(file).unwrap_or(0);
-        bytes <= FILE_BYTES || bytes == live_bytes(file).unwrap_or(0)
+    let mut left = FILE_BYTES;
+    let due = tiers.into_values().filter(Tier::is_due).map(|tier| tier.cut(FILE_BYTES));
+    let fits = |(_, bytes): &(Vec<_>, u64)| {
+        let first = left == FILE_BYTES;
+        left = left.saturating_sub(*bytes);
+        first || left > 0
     };
-    Some(due.files.into_iter().take_while(fits).collect())
+    due.take_while(fits).take(GROUPS).map(|(files, _)| files).collect()
 }
 
 #[derive(Default)]
 struct Tier {
-    files: Vec<Arc<DataFile>>,
+    /// With the bytes of their live rows.
+    files: Vec<(Arc<DataFile>, u64)>,
     rows: u64,
     deleted: u64,
 }
@@ -118,6 +122,19 @@ struct Tier {
 impl Tier {
     fn is_due(&self) -> bool {
         self.files.len() >= FANOUT || (self.deleted >= GARBAGE && self.deleted * 3 >= self.rows)
+    }
+
+    /// The first files that have no more than `limit` bytes together, but one at least.
+    fn cut(self, limit: u64) -> (Vec<Arc<DataFile>>, u64) {
+        let (mut files, mut sum) = (Vec::new(), 0);
+        for (file, bytes) in self.files {
+            if !files.is_empty() && sum + bytes > limit {
+                break;
+            }
+            sum += bytes;
+            files.push(file);
+        }
+        (files, sum)
     }
 }
 
@@ -196,30 +213,43 @@ async fn deleted(layout: &Layout, file: &DataFile) -> Result<Arc<RoaringBitmap>>
 }
 
 impl LakeTable {
-    /// Rewrites some files, if any are due. Answers where their rows went; `None` if
-    /// others were faster.
-    async fn compact(&self, files: Vec<Arc<DataFile>>) -> Result<Rewritten> {
+    async fn compact(&self, groups: Vec<Vec<Arc<DataFile>>>) -> Result<Vec<Rewritten>> {
         let layout = self.current().layout.clone();
         check_writable(&layout)?;
-        let mut parts = Vec::with_capacity(files.len());
-        for file in files {
-            parts.push(Part { without: deleted(&layout, &file).await?, file });
+        let mut rewritten = Vec::with_capacity(groups.len());
+        for files in groups {
+            let mut parts = Vec::with_capacity(files.len());
+            for file in files {
+                parts.push(Part { without: deleted(&layout, &file).await?, file });
+            }
+            rewritten.push(rewrite(&layout, parts).await?);
         }
-        rewrite(&layout, parts).await
+        Ok(rewritten)
     }
 
-    /// Puts a rewritten file in the place of the old ones. Answers whether it did: not
-    /// if others did something to them.
-    async fn install(&self, rewritten: &Rewritten) -> Result<bool> {
+    /// Puts rewritten files in the place of the old ones, in one commit. Answers where
+    /// rows went; files that others did something to stay as they are.
+    async fn install(&self, rewritten: &[Rewritten]) -> Result<Vec<Move>> {
         let mut head = self.head.lock().await;
         if head.seen.elapsed() > STALE {
             self.follow(&mut head).await?;
         }
         let current = self.current();
-        let Some(change) = replace(&current, rewritten).await? else { return Ok(false) };
+        let mut change = Change { rearranges: true, ..Change::default() };
+        let mut moves = Vec::new();
+        for file in rewritten {
+            if let Some(part) = replace(&current, file).await? {
+                change.adds.extend(part.adds);
+                change.removes.extend(part.removes);
+                moves.extend(file.moves());
+            }
+        }
+        if change.is_empty() {
+            return Ok(Vec::new());
+        }
         match self.write_commit(&mut head, Pending::new(change, None)?).await {
-            Ok(_) => Ok(true),
-            Err(error) if mask::is_conflict(&error) => Ok(false),
+            Ok(_) => Ok(moves),
+            Err(error) if mask::is_conflict(&error) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
@@ -232,7 +262,7 @@ async fn replace(current: &Snapshot, rewritten: &Rewritten) -> Result<Option<Cha
     let known: HashMap<&str, &Arc<DataFile>> =
         current.files.iter().map(|file| (file.path.as_str(), file)).collect();
     let now = chrono::Utc::now().timestamp_millis();
-    let mut change = Change { rearranges: true, ..Change::default() };
+    let mut change = Change::default();
     let mut late = RoaringBitmap::new();
     for (part, start) in &rewritten.parts {
         let Some(file) = known.get(part.file.path.as_str()) else { return Ok(None) };
@@ -312,13 +342,17 @@ async fn compact_all(
     order: &tokio::sync::Mutex<()>,
     on_move: &OnMove,
 ) -> Result<()> {
-    while let Some(files) = due(&table.current()) {
-        let rewritten = table.compact(files).await?;
-        let _order = order.lock().await;
-        if !table.install(&rewritten).await? {
+    loop {
+        let groups = due(&table.current());
+        if groups.is_empty() {
             return Ok(());
         }
-        on_move(&rewritten.moves());
+        let rewritten = table.compact(groups).await?;
+        let _order = order.lock().await;
+        let moves = table.install(&rewritten).await?;
+        if moves.is_empty() {
+            return Ok(());
+        }
+        on_move(&moves);
     }
-    Ok(())
 }

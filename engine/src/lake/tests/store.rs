@@ -21,6 +21,8 @@ pub struct Store {
     /// Entries of the log that are written without an answer, and that are not written.
     pub lose: AtomicU64,
     pub fail: AtomicU64,
+    /// Operations until the line goes dead for good; none if it is the largest number.
+    pub left: AtomicU64,
 }
 
 impl Store {
@@ -30,7 +32,22 @@ impl Store {
             listings: AtomicU64::new(0),
             lose: AtomicU64::new(0),
             fail: AtomicU64::new(0),
+            left: AtomicU64::new(u64::MAX),
         })
+    }
+}
+
+impl Store {
+    /// Counts an operation.
+    fn reach(&self) -> object_store::Result<()> {
+        match self.left.load(Ordering::SeqCst) {
+            u64::MAX => Ok(()),
+            0 => Err(broken()),
+            left => {
+                self.left.store(left - 1, Ordering::SeqCst);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -56,6 +73,7 @@ impl ObjectStore for Store {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
+        self.reach()?;
         let entry = location.as_ref().contains("_delta_log") && location.as_ref().ends_with("json");
         if entry && take(&self.fail) {
             return Err(broken());
@@ -72,6 +90,7 @@ impl ObjectStore for Store {
         location: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.reach()?;
         self.inner.put_multipart_opts(location, options).await
     }
 
@@ -80,6 +99,7 @@ impl ObjectStore for Store {
         location: &Path,
         options: GetOptions,
     ) -> object_store::Result<GetResult> {
+        self.reach()?;
         self.inner.get_opts(location, options).await
     }
 

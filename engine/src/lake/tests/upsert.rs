@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::changelog;
+use crate::error::Kind;
 use crate::sink::Sink;
 use crate::sink::delta::{DeltaSink, WriteMode};
 
@@ -469,4 +470,58 @@ async fn vacuum_deletes_what_no_version_needs() {
     assert_eq!(data(), 2);
     let left: Vec<Row> = (2..3000).filter(|id| id % 3 != 0).map(|id| row(id, 1)).collect();
     check(&reopened(&house).await, &live(&left), "vacuumed").await;
+}
+
+/// Runs what is left of `epochs`, overlapped, as an engine does after a start.
+async fn run_on(house: &Warehouse, epochs: &[Vec<(Row, i64)>], mode: WriteMode) -> Result<()> {
+    let url = house.table_url("t").unwrap();
+    let table = LakeTable::open(house, "t", url, HashMap::new()).await?;
+    let sink = DeltaSink::upserting(table, "q", Some(vec![0]), mode);
+    let done = sink.committed().await?.unwrap_or(0);
+    let mut waiting = None;
+    for epoch in done + 1..=epochs.len() as u64 {
+        let rows = changes(&epochs[epoch as usize - 1]);
+        let staged = sink.stage(stream(vec![rows])).await;
+        if let Some((epoch, staged)) = waiting.take() {
+            sink.commit(epoch, staged).await?;
+        }
+        waiting = Some((epoch, staged?));
+        if epoch == 33 {
+            // Some of the times with what is staged still to be committed.
+            sink.settle().await;
+        }
+    }
+    if let Some((epoch, staged)) = waiting {
+        sink.commit(epoch, staged).await?;
+    }
+    sink.settle().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_at_any_operation_changes_nothing() {
+    for mode in [WriteMode::DeletionVectors, WriteMode::CopyOnWrite] {
+        let random = StdRng::seed_from_u64(11);
+        let mut changing = Changing { random, keyed: true, ids: 500, model: BTreeMap::new() };
+        let epochs: Vec<_> = (0..36).map(|_| changing.epoch()).collect();
+        for crash in (1..).step_by(31) {
+            let store = Store::over(&Arc::new(InMemory::new()));
+            let house = house(store.clone());
+            let table = upsert_table(&house, &[], mode).await;
+            store.left.store(crash, Ordering::SeqCst);
+            let first = run_on(&house, &epochs, mode).await;
+            store.left.store(u64::MAX, Ordering::SeqCst);
+            if let Err(error) = &first {
+                assert_ne!(error.kind(), Kind::Internal, "{mode:?}, crash {crash}: {error}");
+                run_on(&house, &epochs, mode).await.unwrap();
+            }
+            table.refresh().await.unwrap();
+            let found = content(table.snapshot().unwrap(), "true").await;
+            assert_eq!(found, expected(&changing.model, false).await, "{mode:?}, crash {crash}");
+            if first.is_ok() {
+                assert!(crash > 60, "{mode:?}: no crash from {crash} on");
+                break;
+            }
+        }
+    }
 }
