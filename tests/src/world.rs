@@ -4,6 +4,7 @@
 //! same world, as a process does that was killed and started again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -32,7 +33,11 @@ pub struct World {
 impl Default for World {
     fn default() -> Self {
         let clock = Clock::manual(BEGINNING_US);
-        let config = EngineConfig { target_partitions: 2, ..EngineConfig::default() };
+        // State is saved with every epoch: a restart reads it back, and replays no more
+        // than what a crash has kept from being saved.
+        let checkpoint_interval = Duration::ZERO;
+        let config =
+            EngineConfig { target_partitions: 2, checkpoint_interval, ..EngineConfig::default() };
         Self {
             store: Arc::new(InMemory::new()),
             broker: MemoryBroker::with_clock(clock.clone()),

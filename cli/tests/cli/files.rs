@@ -133,7 +133,7 @@ fn check_goes_on_after_an_error_and_contacts_nothing() {
     let sql = "CREATE SOURCE s (id BIGINT) WITH (connector = 'kafka', topic = 't',\n  \
                'bootstrap.servers' = 'nowhere.invalid:9092', format = 'json');\n\
                CREATE MATERIALIZED VIEW a AS SELECT id, id FORM s;\n\
-               CREATE MATERIALIZED VIEW b AS SELECT count(*) AS n FROM s;\n\
+               CREATE MATERIALIZED VIEW b AS SELECT id FROM s LIMIT 3;\n\
                CREATE MATERIALIZED VIEW c AS SELECT id FROM s;\n";
     program.write("q.sql", sql);
     let outcome = program.run(&["check", "q.sql"]);

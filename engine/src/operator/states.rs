@@ -111,6 +111,7 @@ pub struct States {
     operators: Mutex<BTreeMap<usize, Shards>>,
     /// What a snapshot held, until the operators ask for it.
     restored: Mutex<Option<BTreeMap<String, TableImage>>>,
+    /// Bytes in memory for each operator.
     memory_limit: Option<usize>,
 }
 
@@ -162,6 +163,7 @@ impl States {
         }
         let mut restored = self.restored.lock();
         let started = restored.is_some();
+        let count = specs().len();
         let mut all = Vec::with_capacity(shards);
         for shard in 0..shards {
             let mut tables = Vec::new();
@@ -173,7 +175,9 @@ impl States {
                     None => Table::new(spec)?,
                 };
                 if let Some(limit) = self.memory_limit {
-                    table.set_memory_limit(limit);
+                    // What is beyond it is no more than a cache: a snapshot restores it.
+                    table.spill_to(&std::env::temp_dir());
+                    table.set_memory_limit(limit / (shards * count).max(1));
                 }
                 tables.push(table);
             }

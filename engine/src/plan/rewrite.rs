@@ -13,6 +13,7 @@ mod ranking;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{
@@ -182,6 +183,15 @@ impl Rewriter {
         {
             return Ok(node);
         }
+        if let LogicalPlan::Projection(projection) = filter.input.as_ref()
+            && let LogicalPlan::Window(window) = projection.input.as_ref()
+        {
+            let predicate = below(&filter.predicate, projection)?;
+            if let Some(node) = self.top_of_window(&predicate, window)? {
+                refuse_time(&node, &projection.expr)?;
+                return self.project(node, projection.expr.clone());
+            }
+        }
         let input = self.node(&filter.input)?;
         refuse_time(&input, std::slice::from_ref(&filter.predicate))?;
         self.keep(input, filter.predicate.clone())
@@ -345,6 +355,18 @@ fn without_weight(schema: &DFSchemaRef) -> DFSchemaRef {
         // Fewer columns can't clash where more did not.
         Err(_) => Arc::clone(schema),
     }
+}
+
+/// A predicate over a projection's columns as one over its input's.
+fn below(predicate: &Expr, projection: &Projection) -> Result<Expr> {
+    let replaced = predicate.clone().transform_down(|expr| {
+        let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+        let at = projection.schema.index_of_column(column)?;
+        let inner = projection.expr[at].clone().unalias_nested().data;
+        // What stands in its place is over other columns already.
+        Ok(Transformed::new(inner, true, TreeNodeRecursion::Jump))
+    })?;
+    Ok(replaced.data)
 }
 
 /// Whether rows of a source flow through a plan.

@@ -105,8 +105,9 @@ async fn a_table_takes_rows_and_joins_a_stream() {
     assert!(rows.contains("| 7  |      |"), "{rows}");
     let plan = run(&database, "EXPLAIN INCREMENTAL SELECT id FROM orders WHERE id > 1").await;
     assert!(plan.contains("append-only"), "{plan}");
-    let refused = run(&database, "CREATE MATERIALIZED VIEW n AS SELECT count(*) FROM orders").await;
-    assert!(refused.contains("aggregate"), "{refused}");
+    let refused =
+        run(&database, "CREATE MATERIALIZED VIEW n AS SELECT id FROM orders LIMIT 3").await;
+    assert!(refused.contains("ORDER BY"), "{refused}");
     let refused = run(&database, "DROP TABLE names").await;
     assert!(refused.contains("is read by materialized view \"named\""), "{refused}");
 }

@@ -21,7 +21,7 @@ use tidemill_tests::{delta_log, oracle};
 const YIELDS: usize = 10_000;
 
 /// Statements that can be said again after a crash.
-const SETUP: [&str; 4] = [
+const SETUP: [&str; 5] = [
     "CREATE SOURCE IF NOT EXISTS clicks (id BIGINT, page INT) \
      WITH (connector = 'memory', max_rows_per_epoch = 2)",
     "CREATE TABLE IF NOT EXISTS pages AS SELECT * FROM (VALUES (1, 'home'), (2, 'cart')) AS t(page, name)",
@@ -29,6 +29,9 @@ const SETUP: [&str; 4] = [
      SELECT c.id, p.name FROM clicks c LEFT JOIN pages p ON c.page = p.page",
     "CREATE MATERIALIZED VIEW IF NOT EXISTS doubled PARTITIONED BY (page) AS \
      SELECT id, id * 2 AS twice, page FROM clicks WHERE id <> 3",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS met AS \
+     SELECT a.page, count(*) AS pairs, max(b.id) AS last FROM clicks a LEFT JOIN clicks b \
+     ON a.page = b.page AND a.id < b.id GROUP BY a.page",
 ];
 
 /// Five clicks, and two records that are none.

@@ -6,17 +6,21 @@ use tidemill_tests::values::texts;
 use tidemill_tests::way::Way;
 use tidemill_tests::world::World;
 
-const SETUP: [&str; 4] = [
+const SETUP: [&str; 6] = [
     "CREATE SOURCE orders (id BIGINT, user_id BIGINT, product INT, amount DECIMAL(12,2), \
      tags VARCHAR[], ordered_at TIMESTAMP, day DATE AS (CAST(ordered_at AS DATE)), \
      \"offset\" BIGINT METADATA) WITH (connector = 'memory')",
     "CREATE SOURCE refunds (id BIGINT, amount DECIMAL(12,2)) WITH (connector = 'memory')",
     "CREATE TABLE products (product INT, name VARCHAR, price DECIMAL(12,2))",
+    "CREATE SOURCE accounts (id BIGINT, owner VARCHAR, balance BIGINT, PRIMARY KEY (id)) \
+     WITH (connector = 'memory')",
+    "CREATE SOURCE clicks (who BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '5' SECOND) \
+     WITH (connector = 'memory')",
     "CREATE VIEW paid AS SELECT * FROM orders WHERE amount > 0",
 ];
 
 /// Name of the snapshot, and the statement that is explained.
-const QUERIES: [(&str, &str); 11] = [
+const QUERIES: [(&str, &str); 25] = [
     ("projection_and_filter", "SELECT id, amount * 2 AS twice FROM orders WHERE amount > 10"),
     ("computed_and_metadata_columns", "SELECT id, day, \"offset\" FROM orders"),
     ("through_a_view", "SELECT id FROM paid WHERE user_id = 7"),
@@ -41,6 +45,43 @@ const QUERIES: [(&str, &str); 11] = [
          (SELECT 1 FROM products p WHERE p.product = o.product)",
     ),
     ("time_of_the_epoch", "SELECT id, now() AS seen FROM orders"),
+    ("aggregate", "SELECT user_id, count(*), sum(amount) FROM orders GROUP BY user_id"),
+    (
+        "distinct_calls",
+        "SELECT user_id, count(*), count(DISTINCT product) FROM orders GROUP BY user_id",
+    ),
+    ("ordered_aggregate", "SELECT user_id, array_agg(id ORDER BY id) FROM orders GROUP BY user_id"),
+    (
+        "aggregate_of_an_aggregate",
+        "SELECT n, count(*) FROM (SELECT user_id, count(*) AS n FROM orders GROUP BY user_id) GROUP BY n",
+    ),
+    (
+        "largest_of_an_aggregate",
+        "SELECT max(n) FROM (SELECT user_id, count(*) AS n FROM orders GROUP BY user_id)",
+    ),
+    ("distinct", "SELECT DISTINCT product FROM orders"),
+    ("join", "SELECT o.id, r.amount FROM orders o JOIN refunds r ON o.id = r.id"),
+    (
+        "left_join_with_a_condition",
+        "SELECT o.id, r.amount FROM orders o LEFT JOIN refunds r ON o.id = r.id AND r.amount < o.amount",
+    ),
+    (
+        "interval_join",
+        "SELECT a.who FROM clicks a JOIN clicks b ON a.who = b.who \
+         AND b.at BETWEEN a.at AND a.at + INTERVAL '1' MINUTE",
+    ),
+    ("top_n", "SELECT id, amount FROM orders ORDER BY amount DESC LIMIT 10"),
+    (
+        "first_of_each",
+        "SELECT id FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY amount) AS n \
+         FROM orders) WHERE n = 1",
+    ),
+    ("over", "SELECT id, sum(amount) OVER (PARTITION BY user_id ORDER BY id) FROM orders"),
+    ("primary_key", "SELECT owner, sum(balance) FROM accounts GROUP BY owner"),
+    (
+        "tumble",
+        "SELECT window_start, count(*) FROM TUMBLE(clicks, at, INTERVAL '1' MINUTE) GROUP BY window_start",
+    ),
     (
         "materialized_view",
         "CREATE MATERIALIZED VIEW v PARTITIONED BY (day) AS SELECT id, day FROM orders",
