@@ -25,6 +25,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::hash_utils::RandomState;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -264,6 +265,9 @@ const FINGERPRINT_SEED: u64 = 0x6669_6e67_6572;
 
 /// What continuous plans need of DataFusion.
 fn configure(state: &mut SessionState) {
+    // Names that the optimizer makes up are numbered anew: the same query makes the same
+    // plan, whatever was planned before it.
+    state.execution_props_mut().alias_generator = Arc::new(AliasGenerator::new());
     let optimizer = &mut state.config_mut().options_mut().optimizer;
     // A filter that an operator derives while it runs (the largest value so far, say)
     // and hands down to a scan stays in that scan when the plan is executed again:
