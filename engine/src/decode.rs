@@ -7,7 +7,8 @@
 //!
 //! [`scan`] (JSON) and [`csv`] find out where the values of a record lie,
 //! [`value`] and its kin ([`number`], [`text`], [`time`], [`nested`]) make columns of
-//! them, [`metadata`] fills the columns that are not in the payload.
+//! them, [`metadata`] fills the columns that are not in the payload. A record without
+//! payload is [`tombstone`]'s.
 
 pub mod csv;
 pub mod json;
@@ -19,6 +20,7 @@ mod raw;
 mod scan;
 mod text;
 mod time;
+mod tombstone;
 mod value;
 
 use std::collections::BTreeMap;
@@ -36,6 +38,9 @@ use crate::decode::metadata::Metadata;
 pub(crate) use crate::decode::metadata::as_instants;
 pub(crate) use crate::decode::scan::key_order;
 pub(crate) use crate::decode::time::parse_timestamp_us;
+pub(crate) use crate::decode::tombstone::TOMBSTONE;
+use crate::decode::tombstone::WithTombstones;
+pub use crate::decode::tombstone::{marks_tombstones, tombstone_field};
 pub(crate) use crate::decode::value::{Excluded, cut, type_name};
 use crate::epoch::PartitionId;
 use crate::error::{Error, Result};
@@ -150,8 +155,8 @@ pub fn header_fields() -> Fields {
 
 /// Decodes raw records to `projection` of a source's schema.
 pub trait Decoder: Send {
-    /// Rows that decode, in order, and the records that don't. A tombstone
-    /// (NULL payload) is no row and no error for a source without a primary key.
+    /// Rows that decode, in order, and the records that don't. Tombstones (NULL payloads)
+    /// are left to [`tombstone`].
     fn decode(&mut self, raw: RawBatch) -> Result<(Chunk, Vec<Rejected>)>;
 }
 
@@ -162,16 +167,20 @@ pub fn decoder(
     schema: &SchemaRef,
     projection: &[usize],
 ) -> Result<Box<dyn Decoder>> {
-    Ok(match format {
-        Format::Json { timestamp_unit } => {
-            Box::new(json::JsonDecoder::new(schema, projection, *timestamp_unit)?)
-        }
+    let (rows, unit): (Box<dyn Decoder>, _) = match format {
+        Format::Json { timestamp_unit } => (
+            Box::new(json::JsonDecoder::new(schema, projection, *timestamp_unit)?),
+            *timestamp_unit,
+        ),
         Format::Csv { delimiter, timestamp_unit, .. } => {
             let csv = csv::CsvDecoder::new(schema, projection, *delimiter, None, *timestamp_unit)?;
-            Box::new(csv)
+            (Box::new(csv), *timestamp_unit)
         }
-        Format::Raw => Box::new(raw::RawDecoder::new(schema, projection)?),
-    })
+        Format::Raw => {
+            (Box::new(raw::RawDecoder::new(schema, projection)?), TimestampUnit::default())
+        }
+    };
+    Ok(Box::new(WithTombstones::new(rows, schema, projection, unit)?))
 }
 
 /// Whether a field is filled from the payload and not a metadata column.

@@ -224,7 +224,7 @@ pub struct DeclaredSource {
     pub max_rows_per_epoch: Option<u64>,
     /// Columns of the primary key, which makes it an upsert source; none: rows append.
     pub primary_key: Vec<usize>,
-    /// The column that says that a record deletes its key, if the format has one.
+    /// The column that says that a record deletes its key, if the source has tombstones.
     pub deletes: Option<usize>,
     pub watermark: Option<Arc<WatermarkSpec>>,
 }

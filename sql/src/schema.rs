@@ -21,6 +21,7 @@ use datafusion::sql::sqlparser::ast::{
     CastKind, DataType as SqlType, Expr as SqlExpr, ExprWithAlias, Ident, Value,
 };
 use datafusion::sql::unparser::Unparser;
+use tidemill_engine::decode::{marks_tombstones, tombstone_field};
 use tidemill_engine::source::{DeclaredSource, METADATA_KEY, WatermarkSpec};
 
 use crate::error::{Error, Location, Result};
@@ -65,6 +66,22 @@ pub fn source_schema(state: &SessionState, columns: &Columns) -> Result<SchemaRe
     }
     physical.extend(metadata);
     Ok(Arc::new(Schema::new(physical)))
+}
+
+/// With a hidden column for records that delete the row of their key, if there is a key.
+pub fn with_tombstones(schema: &SchemaRef, columns: &Columns) -> Result<SchemaRef> {
+    check_key(columns)?;
+    if columns.primary_key.is_empty() {
+        return Ok(Arc::clone(schema));
+    }
+    let mut name = "__deleted".to_owned();
+    while columns.columns.iter().any(|column| fold(&column.name) == name) {
+        name.push('_');
+    }
+    let key: Vec<String> = columns.primary_key.iter().map(fold).collect();
+    let mark = Arc::new(tombstone_field(&name, &key));
+    let fields = schema.fields().iter().cloned().chain([mark]);
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
 fn is_key(columns: &Columns, name: &str) -> bool {
@@ -227,6 +244,7 @@ pub fn event_time(
     for key in &columns.primary_key {
         declared.primary_key.push(at(&fold(key))?);
     }
+    declared.deletes = schema.fields().iter().position(|field| marks_tombstones(field));
     let Some(watermark) = &columns.watermark else { return Ok(declared) };
     let value = watermark_value(state, &qualified, columns, watermark)?;
     let read: Vec<usize> =

@@ -7,7 +7,7 @@
 //! - The whole record must be strict JSON (RFC 8259), also where no column is wanted:
 //!   no trailing commas, no bare `NaN`, nothing after the object, nesting up to 128.
 //! - `null`, an empty record, an array or a scalar is no row: it is rejected. A NULL payload
-//!   is a tombstone, which is no row and no error.
+//!   is a tombstone: [`super::tombstone`].
 //! - What each type takes: [`super::number`], [`super::text`], [`super::time`], [`super::nested`].
 
 use arrow::array::Array;

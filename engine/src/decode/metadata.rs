@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int32Array, MapArray, StringArray, StructArray,
-    TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int32Array, MapArray, StringArray,
+    StructArray, TimestampMillisecondArray,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowTimestampType, DataType, Field, TimeUnit, TimestampMicrosecondType,
@@ -13,6 +14,7 @@ use arrow::datatypes::{
 };
 
 use crate::decode::RawBatch;
+use crate::decode::tombstone::TOMBSTONE;
 use crate::decode::value::{Excluded, type_name};
 use crate::error::{Error, Result};
 
@@ -26,6 +28,8 @@ pub(crate) enum Metadata {
     Timestamp,
     Key,
     Headers,
+    /// Whether the record has no payload.
+    Tombstone,
 }
 
 impl Metadata {
@@ -49,6 +53,7 @@ impl Metadata {
             ("headers", of) => {
                 (Self::Headers, matches!(of, List(_) | Map(_, false)), "MAP(VARCHAR, BYTEA)")
             }
+            (TOMBSTONE, of) => (Self::Tombstone, matches!(of, Boolean), "BOOLEAN"),
             _ => {
                 return Err(Error::invalid_hint(
                     format!("column \"{}\": there is no metadata \"{kind}\"", field.name()),
@@ -76,6 +81,11 @@ impl Metadata {
             Self::Timestamp => timestamps(field.data_type(), raw)?,
             Self::Key => keys(field, raw, excluded)?,
             Self::Headers => headers(field.data_type(), raw)?,
+            Self::Tombstone => {
+                let has_payload = raw.payloads.nulls().map(|nulls| nulls.inner().clone());
+                let has_payload = has_payload.unwrap_or_else(|| BooleanBuffer::new_set(rows));
+                Arc::new(BooleanArray::new(!&has_payload, None))
+            }
         };
         let array = match array.data_type() == field.data_type() {
             true => array,

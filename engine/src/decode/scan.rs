@@ -99,6 +99,16 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    /// One string in quotes and nothing else.
+    pub fn quoted(&mut self) -> Scanned<Span> {
+        self.expect(b'"', "a string")?;
+        let span = self.string()?;
+        if self.pos < self.bytes.len() {
+            return self.fail("nothing after the string");
+        }
+        Ok(span)
+    }
+
     /// An object, of which `set` learns the values of the wanted keys. A key that comes
     /// twice is set twice.
     pub fn object(&mut self, keys: &mut Keys, mut set: impl FnMut(usize, Span)) -> Scanned<()> {

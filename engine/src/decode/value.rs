@@ -69,7 +69,7 @@ impl Span {
     }
 }
 
-/// Rows that come to nothing: tombstones, and records that can't be decoded.
+/// Rows that come to nothing: tombstones, which are decoded elsewhere, and records that can't be decoded.
 #[derive(Debug, Default)]
 pub(crate) struct Excluded {
     /// Row → why; None is a tombstone.

@@ -20,7 +20,7 @@ use super::create::name_place;
 use crate::error::{Error, Result};
 use crate::objects::Object;
 use crate::options::{self, Checked};
-use crate::schema::{columns_of, declared_view, event_time, source_schema};
+use crate::schema::{columns_of, declared_view, event_time, source_schema, with_tombstones};
 use crate::session::Access;
 use crate::statement::{CreateSource, ObjectKind};
 
@@ -48,7 +48,10 @@ impl Database {
     pub(super) async fn bind_source(&self, create: &CreateSource, entry: &Entry) -> Result<Object> {
         let place = name_place(&create.name);
         let checked = options::check(ObjectKind::Source, &create.options)?;
-        let schema = source_schema(&self.state, &create.columns)?;
+        let mut schema = source_schema(&self.state, &create.columns)?;
+        if matches!(checked.string("connector"), Some("kafka" | "memory")) {
+            schema = with_tombstones(&schema, &create.columns)?;
+        }
         let source =
             self.open_source(entry, &checked, schema).await.map_err(|error| error.or_at(place))?;
         let declared = DeclaredSource {

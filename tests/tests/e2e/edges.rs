@@ -160,6 +160,74 @@ async fn gaps_of_a_compacted_topic_stall_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tombstones_of_a_compacted_topic_delete() {
+    let Some(kafka) = Kafka::shared() else { return };
+    let compacting = [
+        "cleanup.policy=compact",
+        "segment.ms=50",
+        "min.cleanable.dirty.ratio=0.001",
+        "max.compaction.lag.ms=50",
+        "delete.retention.ms=0",
+    ];
+    kafka.create_topic_with("tombstones", &compacting);
+    let producer = Producer::new(&kafka.bootstrap, &BTreeMap::new()).unwrap();
+    let send = async |id: u64, there: bool| {
+        let (key, payload) = (id.to_string(), payload(id));
+        let record = Record {
+            topic: "tombstones",
+            partition: Some(0),
+            key: Some(key.as_bytes()),
+            payload: there.then_some(payload.as_bytes()),
+            ..Record::default()
+        };
+        producer.send(record).await.unwrap();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(&folder, Access::Step).await;
+    let create = source("keyed", &kafka.bootstrap, "tombstones", ", max_rows_per_epoch = 50");
+    let create = create.replace(" METADATA)", " METADATA, PRIMARY KEY (id))");
+    execute(&database, &create).await;
+    execute(&database, "CREATE MATERIALIZED VIEW kept AS SELECT id FROM keyed").await;
+    execute(&database, "CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM keyed").await;
+    for id in 0..200 {
+        send(id, true).await;
+    }
+    producer.flush().await.unwrap();
+    run_once(&database).await;
+    assert_eq!(count(&database, "kept").await, 200);
+    for id in 0..190 {
+        send(id, false).await;
+    }
+    producer.flush().await.unwrap();
+    run_once(&database).await;
+    let left: Vec<i64> = (190..200).collect();
+    assert_eq!(numbers(&database, "SELECT id FROM kept ORDER BY id").await, left);
+    assert_eq!(numbers(&database, "SELECT n FROM total").await, [10]);
+    assert_eq!(numbers(&database, "SELECT id FROM keyed ORDER BY id").await, left);
+
+    // Once the broker has forgotten rows and tombstones alike, a view made anew is the same.
+    let plain =
+        source("everything", &kafka.bootstrap, "tombstones", "").replace("'fail'", "'skip'");
+    execute(&database, &plain).await;
+    let compacted = async {
+        while count(&database, "everything").await > 150 {
+            send(1_000, true).await;
+            producer.flush().await.unwrap();
+        }
+    };
+    tokio::time::timeout(crate::database::PATIENCE, compacted).await.expect("it is compacted");
+    send(1_000, false).await;
+    producer.flush().await.unwrap();
+    execute(&database, "CREATE MATERIALIZED VIEW anew AS SELECT id FROM keyed").await;
+    run_once(&database).await;
+    for view in ["kept", "anew", "keyed"] {
+        let found = numbers(&database, &format!("SELECT id FROM {view} ORDER BY id")).await;
+        assert_eq!(found, left, "{view}");
+    }
+    database.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_with_a_password_lets_in_and_keeps_out() {
     let Some(kafka) = Kafka::shared() else { return };
     let secure = kafka.secure.as_ref().unwrap();

@@ -9,7 +9,7 @@ use arrow::array::{Array, Int64Array};
 use arrow::datatypes::SchemaRef;
 
 use super::native::Message;
-use crate::decode::{RawBatch, header_fields};
+use crate::decode::{RawBatch, TOMBSTONE, header_fields};
 use crate::source::METADATA_KEY;
 
 /// Rows after which a batch is handed on to be decoded: what DataFusion works in.
@@ -25,14 +25,15 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    /// What `projection` of `schema` has metadata columns for.
+    /// What `projection` of `schema` has metadata columns for. The key also tells what a
+    /// tombstone deletes.
     pub fn new(schema: &SchemaRef, projection: &[usize]) -> Self {
         let wants = |what: &str| {
             projection.iter().filter_map(|column| schema.fields().get(*column)).any(|field| {
                 field.metadata().get(METADATA_KEY).is_some_and(|kind| kind.as_str() == what)
             })
         };
-        Self { keys: wants("key"), headers: wants("headers") }
+        Self { keys: wants("key") || wants(TOMBSTONE), headers: wants("headers") }
     }
 }
 
