@@ -55,6 +55,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("epoch_bytes", Some("64MiB"), "payload that an epoch of a backlog aims at"),
     setting("target_partitions", Some("0"), "partitions of query plans; 0 takes the cores"),
     setting("lease_duration", Some("15s"), "life of the warehouse's lease without renewal"),
+    setting("snapshot_interval", Some("10s"), "how often the state of queries is saved"),
     setting("format", Some("table"), "sql: table, csv, json or ndjson"),
     setting("history_file", None, "sql: history [~/.tidemill_history]"),
     setting(
@@ -338,7 +339,7 @@ fn engine(settings: &Settings) -> Result<EngineConfig> {
             text.parse().map_err(|_| anyhow!("\"{text}\" is not a number of partitions"))
         })?,
         lease_duration: settings.parse("lease_duration", positive)?,
-        ..EngineConfig::default()
+        snapshot_interval: settings.parse("snapshot_interval", units::duration)?,
     })
 }
 

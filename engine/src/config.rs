@@ -25,7 +25,7 @@ pub struct EngineConfig {
     /// How long a lease lives without renewal before another engine may take over.
     pub lease_duration: Duration,
     /// How often the state of stateful queries is saved.
-    pub checkpoint_interval: Duration,
+    pub snapshot_interval: Duration,
 }
 
 impl Default for EngineConfig {
@@ -38,7 +38,7 @@ impl Default for EngineConfig {
             epoch_bytes: 64 << 20,
             target_partitions: 0,
             lease_duration: Duration::from_secs(15),
-            checkpoint_interval: Duration::from_secs(10),
+            snapshot_interval: Duration::from_secs(10),
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct QueryOptions {
     /// Payload bytes that an epoch of a backlog aims at.
     pub epoch_bytes: u64,
     /// How often the state of its operators is saved.
-    pub checkpoint_interval: Duration,
+    pub snapshot_interval: Duration,
     /// How it is planned.
     pub plan: PlanOptions,
 }

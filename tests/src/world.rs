@@ -35,9 +35,9 @@ impl Default for World {
         let clock = Clock::manual(BEGINNING_US);
         // State is saved with every epoch: a restart reads it back, and replays no more
         // than what a crash has kept from being saved.
-        let checkpoint_interval = Duration::ZERO;
+        let snapshot_interval = Duration::ZERO;
         let config =
-            EngineConfig { target_partitions: 2, checkpoint_interval, ..EngineConfig::default() };
+            EngineConfig { target_partitions: 2, snapshot_interval, ..EngineConfig::default() };
         Self {
             store: Arc::new(InMemory::new()),
             broker: MemoryBroker::with_clock(clock.clone()),

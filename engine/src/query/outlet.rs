@@ -58,7 +58,7 @@ pub struct Outlet {
     with: Surroundings,
     watermarks: Watermarks,
     /// How often the state is saved.
-    checkpoint_interval: Duration,
+    snapshot_interval: Duration,
     saved_at: Instant,
     fingerprint: Arc<str>,
 }
@@ -89,7 +89,7 @@ impl Outlet {
             sink: Arc::clone(&spec.sink),
             name: spec.name.clone(),
             with,
-            checkpoint_interval: spec.options.checkpoint_interval,
+            snapshot_interval: spec.options.snapshot_interval,
             saved_at: Instant::now(),
         })
     }
@@ -149,7 +149,7 @@ impl Outlet {
     /// The state to be saved with this epoch, if it is time.
     async fn snapshot(&mut self) -> Result<Option<Image>> {
         let Some(states) = self.plan.states() else { return Ok(None) };
-        if self.saved_at.elapsed() < self.checkpoint_interval {
+        if self.saved_at.elapsed() < self.snapshot_interval {
             return Ok(None);
         }
         self.saved_at = Instant::now();

@@ -307,7 +307,7 @@ impl Database {
                 .unwrap_or(config.trigger_interval),
             max_rows_per_epoch: config.max_rows_per_epoch,
             epoch_bytes: config.epoch_bytes,
-            checkpoint_interval: config.checkpoint_interval,
+            snapshot_interval: config.snapshot_interval,
             plan: self.plan_options(emit, checked),
         };
         let spec = QuerySpec {
