@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Statistics;
@@ -35,8 +35,8 @@ use datafusion::datasource::TableType;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::{Action, StructType};
 use deltalake::protocol::SaveMode;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
@@ -307,11 +307,29 @@ async fn create_log(place: &Place, schema: &SchemaRef, spec: &TableSpec) -> Resu
         .with_table_name(&place.name)
         .with_columns(columns.fields().cloned())
         .with_partition_columns(&spec.partition_by)
+        .with_actions(protocol(schema, spec)?)
         .with_configuration(properties)
         .with_raise_if_key_not_exists(false)
         .with_save_mode(SaveMode::Ignore)
         .await;
     created.map(|_| ()).map_err(Error::from)
+}
+
+/// What a table with features has to say of columns that are NOT NULL. A table without says
+/// it by its version; delta-rs leaves it out where features take the version's place, and
+/// Spark does not open such a table.
+fn protocol(schema: &SchemaRef, spec: &TableSpec) -> Result<Option<Action>> {
+    let without_zone = |field: &Field| matches!(field.data_type(), DataType::Timestamp(_, None));
+    if !spec.deletion_vectors && !schema.flattened_fields().into_iter().any(without_zone) {
+        return Ok(None);
+    }
+    let protocol = serde_json::json!({
+        "minReaderVersion": 3, "readerFeatures": [],
+        "minWriterVersion": 7, "writerFeatures": ["invariants"],
+    });
+    let protocol = serde_json::from_value(protocol)
+        .map_err(|error| Error::internal(format!("the protocol is none: {error}")))?;
+    Ok(Some(Action::Protocol(protocol)))
 }
 
 /// Scans the last committed version at the time of the scan.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::assert_batches_sorted_eq;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::displayable;
@@ -56,6 +56,38 @@ async fn table(house: &Warehouse, partition_by: &[&str]) -> Arc<LakeTable> {
         deletion_vectors: false,
     };
     LakeTable::create(house, spec).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_table_with_features_says_that_columns_may_be_not_null() {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let house = house(Arc::clone(&inner));
+    for (name, unit, vectors, wanted) in [
+        ("plain", None, false, "\"minWriterVersion\":2"),
+        ("vectors", None, true, "\"invariants\""),
+        ("times", Some(TimeUnit::Microsecond), false, "\"invariants\""),
+    ] {
+        let mut fields = vec![Field::new("id", DataType::Int64, false)];
+        fields.extend(unit.map(|unit| Field::new("at", DataType::Timestamp(unit, None), true)));
+        let spec = TableSpec {
+            name: name.into(),
+            location: house.table_url(name).unwrap(),
+            storage_options: HashMap::new(),
+            schema: Arc::new(Schema::new(fields)),
+            partition_by: Vec::new(),
+            deletion_vectors: vectors,
+        };
+        let table = LakeTable::create(&house, spec).await.unwrap();
+        let log = Path::from(format!("house/{name}/_delta_log/{:020}.json", 0));
+        let log = inner.get(&log).await.unwrap().bytes().await.unwrap();
+        let log = String::from_utf8(log.to_vec()).unwrap();
+        assert!(log.contains(wanted), "{name}: {log}");
+        let row = RecordBatch::new_empty(table.schema());
+        let stream = futures::stream::iter([Ok(row)]);
+        let rows = Box::pin(RecordBatchStreamAdapter::new(table.schema(), stream));
+        let staged = table.stage(rows).await.unwrap();
+        table.commit(staged, epoch(1)).await.unwrap();
+    }
 }
 
 async fn append(table: &LakeTable, ids: &[i64]) -> Committed {
