@@ -10,7 +10,8 @@ Usage: scripts/long.sh [FILTER]...
 
 Runs `cargo test -p tidemill-tests --test e2e` with TIDEMILL_LONG=1, one test at a
 time, and renders the results into RESULTS.md: rows of the tests that ran are
-replaced, others stay. FILTERs choose tests by parts of their names.
+replaced, others stay, those of tests that there are no more go. FILTERs choose tests
+by parts of their names.
 
 A test reports by appending one line to the file that TIDEMILL_RESULTS names: a JSON
 object with "name" (the test function's), "ok" (true or false), "seconds", "what" (one
@@ -31,10 +32,14 @@ main() {
   : >"$folder/results.ndjson"
   scripts/kafka.sh install
   scripts/python.sh >/dev/null
+  scripts/spark.sh >/dev/null
+  # The tests start the program.
+  cargo build --bin tidemill
+  cargo test -p tidemill-tests --test e2e -- --list >"$folder/tests"
   TIDEMILL_LONG=1 TIDEMILL_REQUIRE_ALL=1 TIDEMILL_RESULTS="$folder/results.ndjson" \
     cargo test -p tidemill-tests --test e2e -- --nocapture --test-threads=1 "$@" 2>&1 \
     | tee "$folder/output" || outcome=$?
-  python3 scripts/results.py "$folder/results.ndjson" "$folder/output" RESULTS.md
+  python3 scripts/results.py "$folder/results.ndjson" "$folder/output" "$folder/tests" RESULTS.md
   return $outcome
 }
 

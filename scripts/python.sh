@@ -11,14 +11,15 @@ readonly CACHE="${TIDEMILL_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/tidemill}/
 
 usage() {
   cat <<'EOF'
-Usage: scripts/python.sh [adbc | dbapi | s3]...
+Usage: scripts/python.sh [adbc | dbapi | s3 | spark]...
 
-Makes the virtual environments of these clients (all, if none is named) unless
-they are there, and prints each one's interpreter as NAME=PATH:
+Makes the virtual environments of these clients (all but spark, if none is named)
+unless they are there, and prints each one's interpreter as NAME=PATH:
 
   adbc     adbc-driver-flightsql
   dbapi    flightsql-dbapi, with SQLAlchemy before 2
   s3       moto: no client, but an S3 server in memory (tests/clients/s3.py)
+  spark    PySpark; scripts/spark.sh brings what else it needs
 
 Exit code 77: Python 3.10 or newer with its venv module is missing, so the tests
 with Python clients cannot run.

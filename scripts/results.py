@@ -1,9 +1,10 @@
 """Renders what the long tests found into the table of RESULTS.md.
 
-    python3 scripts/results.py RESULTS.ndjson CARGO_TEST_OUTPUT RESULTS.md
+    python3 scripts/results.py RESULTS.ndjson CARGO_TEST_OUTPUT CARGO_TEST_LIST RESULTS.md
 
 Rows are keyed by the test's name: those of tests that ran are replaced, others stay, so one test can be run again
-without the rest. A test that failed before it could report is taken from the output of cargo test.
+without the rest; rows of tests that there are no more go. A test that failed before it could report is taken from the
+output of cargo test.
 """
 
 import datetime
@@ -71,6 +72,11 @@ def failures(output):
     return re.findall(r"^    (\S+)$", closing[1], re.MULTILINE) if len(closing) == 2 else []
 
 
+def listed(output):
+    """Names of all tests that there are, from `cargo test -- --list`."""
+    return {name.rsplit("::", 1)[-1] for name in re.findall(r"^(\S+): test$", output, re.MULTILINE)}
+
+
 def figure(key, value):
     if isinstance(value, bool):
         text = "yes" if value else "no"
@@ -109,8 +115,11 @@ def old_rows(table):
     return rows
 
 
-def main(ndjson, output, page):
+def main(ndjson, output, tests, page):
     results = reported(Path(ndjson))
+    known = listed(Path(tests).read_text())
+    if unknown := sorted(set(results) - known):
+        sys.exit(f"{ndjson}: there is no test of the name {', '.join(unknown)}: a test reports under its function's name")
     for failed in failures(Path(output).read_text(errors="replace")):
         name = failed.rsplit("::", 1)[-1]
         results[name] = {**results.get(name, {"name": name}), "ok": False}
@@ -123,7 +132,7 @@ def main(ndjson, output, page):
         sys.exit(f"{page}: the lines `{BEGIN}` and `{END}` are missing: the table goes between them")
     before, rest = text.split(BEGIN, 1)
     table, after = rest.split(END, 1)
-    rows = old_rows(table)
+    rows = {name: row for name, row in old_rows(table).items() if name in known}
     when = [datetime.date.today().isoformat(), commit(), machine()]
     for name, result in results.items():
         rows[name] = "| " + " | ".join(cell(part) for part in row(result, when)) + " |"
@@ -133,6 +142,6 @@ def main(ndjson, output, page):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
     main(*sys.argv[1:])

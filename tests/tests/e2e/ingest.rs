@@ -85,7 +85,7 @@ async fn every_message_arrives_once_and_one_percent_broken_ones_are_kept() {
     assert_eq!(different[0].column(0).as_primitive::<Int64Type>().value(0), (n / 100) as i64);
     database.shutdown().await.unwrap();
     let what = format!("{n} messages over 4 partitions, 1% broken, two views, Flight SQL");
-    report::passed("every_message_arrives_once", &what, since);
+    report::passed("every_message_arrives_once_and_one_percent_broken_ones_are_kept", &what, since);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +107,7 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
     assert_eq!(figures(&execute(&database, FIGURES).await), events::sums(0..n, false));
     database.shutdown().await.unwrap();
     let what = format!("{n} messages, broker killed and restarted in the middle");
-    report::passed("a_broker_that_is_killed", &what, since);
+    report::passed("a_broker_that_is_killed_and_comes_back_loses_nothing", &what, since);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,5 +130,5 @@ async fn partitions_added_while_running_are_read_from_their_start() {
     assert_eq!(partitions[0].column(0).as_primitive::<Int64Type>().value(0), 5);
     database.shutdown().await.unwrap();
     let what = format!("{n} messages, topic grown from 2 to 5 partitions while running");
-    report::passed("partitions_added", &what, since);
+    report::passed("partitions_added_while_running_are_read_from_their_start", &what, since);
 }

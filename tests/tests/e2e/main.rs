@@ -15,10 +15,13 @@ mod events;
 mod house;
 mod ingest;
 mod kafka;
+mod nexmark;
 mod person;
 mod python;
 mod report;
 mod s3;
+mod spark;
+mod stateful;
 
 /// Whether the long forms are asked for.
 fn long() -> bool {

@@ -90,5 +90,9 @@ async fn a_file_run_once_then_the_shell_and_python_give_the_right_figures() {
     assert_eq!(said, format!("n,ids,amount\n{rows},{ids},{amount}\n{cheap}{by_country}"));
     drop(server);
     let what = format!("{messages} messages: run --once, sql, serve, Python over ADBC");
-    report::passed("a_file_run_once", &what, since);
+    report::passed(
+        "a_file_run_once_then_the_shell_and_python_give_the_right_figures",
+        &what,
+        since,
+    );
 }

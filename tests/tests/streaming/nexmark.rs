@@ -1,11 +1,10 @@
 //! Nexmark as batch queries: each of `queries/nexmark` plans, and answers what it must.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use tidemill_sql::statement::Statement;
 use tidemill_sql::{Session, parse};
+use tidemill_tests::nexmark::{QUERIES, query_of, read, run};
 use tidemill_tests::oracle;
 use tidemill_tests::values::texts;
 use tidemill_tests::world::World;
@@ -13,39 +12,13 @@ use tidemill_tests::world::World;
 /// Two seconds of events.
 const EVENTS: &str = "20000";
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries/nexmark")
-}
-
-fn read(name: &str) -> String {
-    let path = folder().join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-async fn run(session: &Session, text: &str) {
-    for statement in parse(text).unwrap() {
-        let sql = statement.text(text);
-        session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
-
 /// A session with the three streams and the side input.
 async fn auction_site() -> Session {
     let session = World::default().open().await.unwrap().session();
-    run(&session, &read("sources-generator.sql").replace("10000000", EVENTS)).await;
-    run(&session, &read("side_input.sql")).await;
+    let sources = read("sources-generator.sql").unwrap().replace("10000000", EVENTS);
+    run(&session, &sources).await.unwrap();
+    run(&session, &read("side_input.sql").unwrap()).await.unwrap();
     session
-}
-
-/// The query of the view that a file declares.
-fn query_of(name: &str) -> String {
-    let text = read(name);
-    let mut statements = parse(&text).unwrap();
-    assert_eq!(statements.len(), 1, "{name}");
-    match statements.remove(0).node {
-        Statement::CreateMaterializedView(create) => create.query.to_string(),
-        other => panic!("{name} is {}", other.tag()),
-    }
 }
 
 async fn rows(session: &Session, sql: &str) -> Vec<Vec<String>> {
@@ -57,8 +30,8 @@ async fn rows(session: &Session, sql: &str) -> Vec<Vec<String>> {
 async fn every_query_answers_as_a_batch() {
     let session = auction_site().await;
     let mut answers = String::new();
-    for number in 0..=22 {
-        let sql = query_of(&format!("q{number}.sql"));
+    for number in QUERIES {
+        let sql = query_of(&format!("q{number}.sql")).unwrap();
         let found = rows(&session, &sql).await;
         assert!(!found.is_empty(), "q{number} answers nothing");
         writeln!(answers, "q{number} {}", found.len()).unwrap();
@@ -71,13 +44,13 @@ async fn every_query_answers_as_a_batch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_query_is_kept_up_to_date() {
     let session = World::default().open().await.unwrap().session();
-    let sources = read("sources-generator.sql").replace("10000000", EVENTS);
+    let sources = read("sources-generator.sql").unwrap().replace("10000000", EVENTS);
     let small = "connector = 'generator', max_rows_per_epoch = 3000";
-    run(&session, &sources.replace("connector = 'generator'", small)).await;
-    run(&session, &read("side_input.sql")).await;
+    run(&session, &sources.replace("connector = 'generator'", small)).await.unwrap();
+    run(&session, &read("side_input.sql").unwrap()).await.unwrap();
     let mut failures = String::new();
-    for number in 0..=22 {
-        run(&session, &read(&format!("q{number}.sql"))).await;
+    for number in QUERIES {
+        run(&session, &read(&format!("q{number}.sql")).unwrap()).await.unwrap();
         let kept = session.database().run_once(&|_| {}).await;
         let held = match kept {
             Ok(()) => oracle::check(&session, &[]).await.map_err(|error| error.to_string()),
@@ -86,7 +59,7 @@ async fn every_query_is_kept_up_to_date() {
         if let Err(error) = held {
             writeln!(failures, "q{number}: {}", &error[..error.len().min(1500)]).unwrap();
         }
-        run(&session, &format!("DROP MATERIALIZED VIEW q{number}")).await;
+        run(&session, &format!("DROP MATERIALIZED VIEW q{number}")).await.unwrap();
     }
     assert!(failures.is_empty(), "{failures}");
 }
@@ -97,9 +70,9 @@ async fn the_windows_hold_every_bid() {
     let counted = async |sql: &str| rows(&session, sql).await[0][0].clone();
     let bids = counted("SELECT count(*) FROM bid").await;
     assert_eq!(bids, "18400");
-    let windows = format!("SELECT sum(bid_count) FROM ({})", query_of("q11.sql"));
+    let windows = format!("SELECT sum(bid_count) FROM ({})", query_of("q11.sql").unwrap());
     assert_eq!(counted(&windows).await, bids);
-    let windows = format!("SELECT sum(bid_count) FROM ({})", query_of("q12.sql"));
+    let windows = format!("SELECT sum(bid_count) FROM ({})", query_of("q12.sql").unwrap());
     assert_eq!(counted(&windows).await, bids);
     // Every bid is in five of the windows of q5.
     let hop =
@@ -111,7 +84,7 @@ async fn the_windows_hold_every_bid() {
 #[test]
 fn every_declaration_parses() {
     for name in ["sources-generator.sql", "sources-files.sql", "sources-kafka.sql"] {
-        let text = read(name);
+        let text = read(name).unwrap();
         let created: Vec<String> = parse(&text)
             .unwrap()
             .into_iter()
