@@ -62,7 +62,7 @@ fn time_goes_on(world: &World) {
     world.broker.produce("clicks", 0, r#"{"id": 6, "page": 2}"#).expect("a topic");
 }
 
-async fn execute(session: &Session, sql: &str) -> Result<()> {
+pub async fn execute(session: &Session, sql: &str) -> Result<()> {
     if let Answer::Rows(rows) = session.execute(sql).await? {
         tidemill_tests::values::collect(rows).await?;
     }
@@ -119,14 +119,14 @@ async fn work_until_it_breaks(
 
 /// Opens another engine as soon as the tasks of the one before, which were dropped in
 /// the middle, are really gone and the lease with them. A process takes them along.
-async fn open_after(world: &World) -> Result<Arc<Database>> {
+pub async fn open_after(world: &World, store: Arc<dyn ObjectStore>) -> Result<Arc<Database>> {
     for _ in 0..YIELDS {
-        match world.open().await {
+        match world.open_over(Arc::clone(&store)).await {
             Err(Error::Sql(error)) if in_use(&error) => tokio::task::yield_now().await,
             opened => return opened,
         }
     }
-    world.open().await
+    world.open_over(store).await
 }
 
 fn in_use(error: &tidemill_sql::Error) -> bool {
@@ -163,7 +163,7 @@ async fn count_down(fault: Fault, afterwards: Afterwards, pace: Pace) {
         work_until_it_breaks(&world, &countdown, afterwards, pace).await;
         time_goes_on(&world);
         let recovered = async {
-            let session = open_after(&world).await?.session();
+            let session = open_after(&world, Arc::clone(&world.store)).await?.session();
             work(&session, pace).await?;
             check(&session, &world).await
         };

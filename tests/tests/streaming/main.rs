@@ -8,4 +8,5 @@ mod nexmark;
 mod plans;
 mod random;
 mod scripts;
+mod simulation;
 mod tidy;

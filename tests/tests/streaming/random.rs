@@ -30,7 +30,7 @@ const CASES: u32 = 32;
 /// Cases that are tried while a failing one is made smaller.
 const SHRINKING: u32 = 1000;
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
