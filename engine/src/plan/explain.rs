@@ -1,12 +1,14 @@
 //! `EXPLAIN INCREMENTAL`: how a continuous query is kept up to date.
 //!
-//! One line a node of the incremental plan, with the mode of its changelog, the
-//! state that it keeps and what frees it.
+//! A line for each node of the incremental plan, and under it the mode of its changelog, the
+//! state that it keeps and what frees it. Nodes that only rename columns are left out.
+
+mod text;
 
 use std::fmt::Write;
 
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::changelog::has_weight;
 use crate::error::Result;
@@ -16,7 +18,7 @@ use crate::plan::{ContinuousPlan, as_epoch, as_lake};
 /// Draws the incremental plan, indented by two blanks a level.
 pub fn explain(plan: &ContinuousPlan) -> Result<String> {
     let mut out = String::new();
-    draw(plan.incremental(), 0, &mut out)?;
+    draw(plan.incremental(), 0, true, &mut out)?;
     if plan.info().retracting && plan.key().is_none() {
         out.push_str("warning: the result has no key: rows are told apart by all their columns\n");
     }
@@ -24,17 +26,31 @@ pub fn explain(plan: &ContinuousPlan) -> Result<String> {
 }
 
 /// Draws `node` and what is below; answers whether rows of a source flow through it.
-fn draw(node: &LogicalPlan, depth: usize, out: &mut String) -> Result<bool> {
+fn draw(node: &LogicalPlan, depth: usize, root: bool, out: &mut String) -> Result<bool> {
+    let shown = root || !only_renames(node);
     let mut below = String::new();
     let mut streaming = false;
     for input in node.inputs() {
-        streaming |= draw(input, depth + 1, &mut below)?;
+        streaming |= draw(input, depth + usize::from(shown), false, &mut below)?;
     }
     let (note, own) = annotate(node, streaming)?;
-    // Writing to a String can't fail.
-    let _ = writeln!(out, "{:indent$}{}  [{note}]", "", node.display(), indent = depth * 2);
+    if shown {
+        let indent = depth * 2;
+        // Writing to a String can't fail.
+        let _ = writeln!(out, "{:indent$}{}\n{:indent$}  -- {note}", "", text::title(node), "");
+    }
     out.push_str(&below);
     Ok(own)
+}
+
+fn only_renames(node: &LogicalPlan) -> bool {
+    match node {
+        LogicalPlan::SubqueryAlias(_) => true,
+        LogicalPlan::Projection(projection) => {
+            projection.expr.iter().all(|expr| matches!(expr.clone().unalias(), Expr::Column(_)))
+        }
+        _ => false,
+    }
 }
 
 fn annotate(node: &LogicalPlan, streaming: bool) -> Result<(String, bool)> {
