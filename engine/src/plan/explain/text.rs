@@ -21,29 +21,61 @@ const TEXTS: [&str; 3] = ["Utf8(\"", "Utf8View(\"", "LargeUtf8(\""];
 
 /// The node without what is below.
 pub fn title(node: &LogicalPlan) -> String {
-    let recomputed = match node {
+    let own = match node {
         LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<Stateful>(),
         _ => None,
     };
-    if let Some(Stateful { op: Op::Recompute { keys, template, .. }, .. }) = recomputed
-        && let LogicalPlan::Window(Window { window_expr, .. }) = template.as_ref()
-    {
-        let calls: Vec<String> = window_expr.iter().map(over).collect();
-        let keys: Vec<String> = keys.iter().flatten().map(Expr::to_string).collect();
-        let line = format!("Recompute: {} by key=[{}]", calls.join(", "), keys.join(", "));
-        return readable(&line);
-    }
-    readable(&node.display().to_string())
+    let special = match own.map(|own| &own.op) {
+        Some(Op::Aggregate { group, calls, .. }) => Some(aggregate(group, calls)),
+        Some(Op::Recompute { keys, template, .. }) => match template.as_ref() {
+            LogicalPlan::Window(window) => windows(window, keys),
+            _ => None,
+        },
+        _ => None,
+    };
+    readable(&special.unwrap_or_else(|| node.display().to_string()))
 }
 
-/// A call of a window function.
-fn over(expr: &Expr) -> String {
-    let Expr::WindowFunction(call) = expr.clone().unalias() else { return expr.to_string() };
+fn list(exprs: &[Expr]) -> String {
+    exprs.iter().map(Expr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Calls over the rows put in stand for those over the rows taken away, too.
+fn aggregate(group: &[Expr], calls: &[(Expr, bool)]) -> String {
+    let put_in = format!("{WEIGHT} > Int64(0))");
+    let taken = format!("{WEIGHT} < Int64(0))");
+    let mut said: Vec<String> = Vec::new();
+    for (call, _) in calls {
+        let call = call.to_string();
+        let plain = call
+            .replace(&format!(" FILTER (WHERE {put_in}"), "")
+            .replace(&format!(" AND {put_in}"), ")");
+        if !call.ends_with(&taken) && !said.contains(&plain) {
+            said.push(plain);
+        }
+    }
+    format!("Aggregate: by=[{}], calls=[{}]", list(group), said.join(", "))
+}
+
+/// Window functions over the same window; `None` where they say more than that.
+fn windows(window: &Window, keys: &[Vec<Expr>]) -> Option<String> {
+    let calls = window.window_expr.iter().map(call).collect::<Option<Vec<_>>>()?;
+    let over = &calls.first()?.1;
+    if calls.iter().any(|(_, other)| other != over) {
+        return None;
+    }
+    let calls: Vec<&str> = calls.iter().map(|(call, _)| call.as_str()).collect();
+    let key = keys.first().map(|key| list(key)).unwrap_or_default();
+    Some(format!("Recompute: {} OVER ({over}) by key=[{key}]", calls.join(", ")))
+}
+
+/// A call of a window function, and its window.
+fn call(expr: &Expr) -> Option<(String, String)> {
+    let Expr::WindowFunction(call) = expr.clone().unalias() else { return None };
     let WindowFunction { fun, params } = *call;
     if params.filter.is_some() || params.null_treatment.is_some() || params.distinct {
-        return expr.to_string();
+        return None;
     }
-    let list = |exprs: &[Expr]| exprs.iter().map(Expr::to_string).collect::<Vec<_>>().join(", ");
     let mut window = Vec::new();
     if !params.partition_by.is_empty() {
         window.push(format!("PARTITION BY {}", list(&params.partition_by)));
@@ -56,7 +88,7 @@ fn over(expr: &Expr) -> String {
     if !is_without_frame(&fun) && params.window_frame != usual {
         window.push(params.window_frame.to_string());
     }
-    format!("{}({}) OVER ({})", fun.name(), list(&params.args), window.join(" "))
+    Some((format!("{}({})", fun.name(), list(&params.args)), window.join(" ")))
 }
 
 /// `NULLS LAST` is what ascending order does anyway, `NULLS FIRST` what descending does.
