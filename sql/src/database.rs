@@ -95,19 +95,36 @@ impl Database {
         self.access
     }
 
-    /// Binds what the catalog holds.
+    /// Binds what the catalog holds. What fails is tried once more if that can help (what
+    /// reads it, too): a query that is broken does not run before the next start.
     async fn restore(self: &Arc<Self>) -> Result<()> {
-        let entries = self.engine.catalog().entries();
-        for entry in entries {
-            if let Err(error) = self.restore_entry(&entry).await {
-                tracing::error!(name = entry.name, %error, "could not be opened");
-                let object =
-                    Object::Broken { kind: relation_kind(entry.kind), reason: error.to_string() };
-                self.objects.put(&entry.name, object);
-            }
+        let failed = self.restore_each(self.engine.catalog().entries()).await;
+        let failed = match failed.iter().any(|(_, error)| error.retryable()) {
+            true => self.restore_each(failed.into_iter().map(|(entry, _)| entry).collect()).await,
+            false => failed,
+        };
+        for (entry, error) in failed {
+            tracing::error!(name = entry.name, %error, "could not be opened");
         }
         self.open_dead_letters().await;
         Ok(())
+    }
+
+    /// In their order; answers those that could not be opened.
+    async fn restore_each(self: &Arc<Self>, entries: Vec<Entry>) -> Vec<(Entry, Error)> {
+        let mut failed = Vec::new();
+        for entry in entries {
+            if let Err(error) = self.restore_entry(&entry).await {
+                let broken = Object::Broken {
+                    kind: relation_kind(entry.kind),
+                    continuous: is_continuous(entry.kind),
+                    reason: error.to_string(),
+                };
+                self.objects.put(&entry.name, broken);
+                failed.push((entry, error));
+            }
+        }
+        failed
     }
 
     /// Opens the dead letters that are there, so that they are listed.
@@ -167,9 +184,17 @@ impl Database {
         letters.find(|(letters, _)| letters == name).map(|(_, table)| table)
     }
 
+    /// Those that could not be opened included: they have failed.
     pub fn queries(&self) -> Vec<QueryStatus> {
         let now = self.engine.clock().now_us();
-        self.engine.queries().iter().map(|query| status(query, now)).collect()
+        let broken = self.objects.all().into_iter().filter_map(|(name, object)| match object {
+            Object::Broken { continuous: true, reason, .. } => {
+                let (state, reason) = ("failed".to_owned(), Some(reason));
+                Some(QueryStatus { name, state, reason, ..QueryStatus::default() })
+            }
+            _ => None,
+        });
+        self.engine.queries().iter().map(|query| status(query, now)).chain(broken).collect()
     }
 
     /// Runs every continuous query until it has read what its sources held when
@@ -209,6 +234,10 @@ fn relation_kind(kind: EntryKind) -> RelationKind {
         EntryKind::MaterializedView => RelationKind::MaterializedView,
         EntryKind::Table | EntryKind::Sink | EntryKind::Insert => RelationKind::Table,
     }
+}
+
+fn is_continuous(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::MaterializedView | EntryKind::Sink | EntryKind::Insert)
 }
 
 fn status(query: &QueryHandle, now_us: i64) -> QueryStatus {

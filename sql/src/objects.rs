@@ -35,6 +35,8 @@ pub enum Object {
     /// Something of the catalog that could not be opened; the rest runs on.
     Broken {
         kind: RelationKind,
+        /// It is a query that does not run.
+        continuous: bool,
         reason: String,
     },
 }

@@ -112,6 +112,33 @@ async fn a_table_takes_rows_and_joins_a_stream() {
     assert!(refused.contains("is read by materialized view \"named\""), "{refused}");
 }
 
+#[tokio::test]
+async fn a_view_that_can_not_be_opened_is_a_query_that_failed() {
+    let house = House::new();
+    let lake = tempfile::tempdir().unwrap();
+    house.memory.create_topic("orders", 1);
+    let database = house.open().await;
+    run(&database, SOURCE).await;
+    let elsewhere = format!("WITH (location = '{}/ids')", lake.path().display());
+    for (name, options) in [("ids", elsewhere.as_str()), ("days", "")] {
+        let view = format!("CREATE MATERIALIZED VIEW {name} {options} AS SELECT id FROM orders");
+        let created = run(&database, &view).await;
+        assert!(created.contains("CREATE MATERIALIZED VIEW"), "{created}");
+    }
+    drop(database);
+    let log = lake.path().join("ids/_delta_log/00000000000000000000.json");
+    std::fs::write(&log, "no log").unwrap();
+
+    let database = house.open().await;
+    let mut queries = database.queries();
+    queries.sort_by(|a, b| a.name.cmp(&b.name));
+    let states: Vec<_> = queries.iter().map(|q| (q.name.as_str(), q.state.as_str())).collect();
+    assert_eq!(states, [("days", "running"), ("ids", "failed")]);
+    assert!(queries[1].reason.is_some());
+    let refused = run(&database, "SELECT * FROM ids").await;
+    assert!(refused.contains("could not be opened"), "{refused}");
+}
+
 /// Names in a folder, sorted; none if it is not there.
 fn names_in(folder: &std::path::Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
