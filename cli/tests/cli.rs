@@ -17,6 +17,8 @@ mod demo;
 mod files;
 #[path = "cli/generate.rs"]
 mod generate;
+#[path = "cli/readme.rs"]
+mod readme;
 #[path = "cli/server.rs"]
 mod server;
 #[path = "cli/shell.rs"]

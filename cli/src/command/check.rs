@@ -7,15 +7,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use arrow::util::display::array_value_to_string;
 use tidemill_sql::parser;
 use tidemill_sql::session::{Access, Answer, Database, Session};
 use tidemill_sql::statement::Statement;
 
 use super::read_script;
-use crate::args::{CheckArgs, Format};
+use crate::args::CheckArgs;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::output::{Style, row_writer, talk};
+use crate::output::talk;
 use crate::script::{self, Piece};
 use crate::target::{Reply, Target, collect};
 
@@ -89,10 +90,10 @@ async fn explain(target: &Target, piece: &Piece) -> Result<()> {
     }
     let sql = format!("EXPLAIN INCREMENTAL {}", piece.text);
     let Reply::Rows(rows) = target.execute(&sql).await? else { return Ok(()) };
-    let style = Style { format: Format::Table, expanded: false };
-    let mut writer = row_writer(style, rows.schema.clone());
     for batch in collect(rows).await? {
-        writer.batch(&mut io::stdout(), &batch)?;
+        for line in (0..batch.num_rows()).map(|row| array_value_to_string(batch.column(0), row)) {
+            writeln!(io::stdout(), "  {}", line?)?;
+        }
     }
-    writer.finish(&mut io::stdout())
+    Ok(())
 }

@@ -27,8 +27,8 @@ pub fn title(node: &LogicalPlan) -> String {
     };
     let special = match own.map(|own| &own.op) {
         Some(Op::Aggregate { group, calls, .. }) => Some(aggregate(group, calls)),
-        Some(Op::Recompute { keys, template, .. }) => match template.as_ref() {
-            LogicalPlan::Window(window) => windows(window, keys),
+        Some(Op::Recompute { template, .. }) => match template.as_ref() {
+            LogicalPlan::Window(window) => windows(window),
             _ => None,
         },
         _ => None,
@@ -57,16 +57,16 @@ fn aggregate(group: &[Expr], calls: &[(Expr, bool)]) -> String {
     format!("Aggregate: by=[{}], calls=[{}]", list(group), said.join(", "))
 }
 
-/// Window functions over the same window; `None` where they say more than that.
-fn windows(window: &Window, keys: &[Vec<Expr>]) -> Option<String> {
+/// Window functions over the same window, whose partitions are the key; `None` where they
+/// say more than that.
+fn windows(window: &Window) -> Option<String> {
     let calls = window.window_expr.iter().map(call).collect::<Option<Vec<_>>>()?;
     let over = &calls.first()?.1;
     if calls.iter().any(|(_, other)| other != over) {
         return None;
     }
     let calls: Vec<&str> = calls.iter().map(|(call, _)| call.as_str()).collect();
-    let key = keys.first().map(|key| list(key)).unwrap_or_default();
-    Some(format!("Recompute: {} OVER ({over}) by key=[{key}]", calls.join(", ")))
+    Some(format!("Recompute: {} OVER ({over})", calls.join(", ")))
 }
 
 /// A call of a window function, and its window.
