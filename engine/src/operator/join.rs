@@ -20,15 +20,12 @@ use arrow::array::{
 use arrow::compute::{filter_record_batch, is_not_null, not, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::changelog::{has_weight, join as with_weights, without_weight};
 use crate::error::{Error, Result};
 use crate::operator::rows::{batch, passing, take_rows};
-use crate::operator::side::{Arrived, Side};
+use crate::operator::side::{Arrived, Keyed, Side};
 use crate::operator::{Epoch, Operator, Step};
 use crate::state::{Keys, Table, TableSpec};
 
@@ -171,18 +168,19 @@ impl Join {
 
     /// What happens to the keys of `changed`, as rows of `other` see it.
     fn presence(&self, changed: &Arrived, table: &Table, other: &Arrived) -> Result<Presence> {
-        let Interned { columns, total, ids, count, others } = intern(changed, other)?;
-        let all = Keys::new(&columns, total)?;
+        let keyed = Keyed::of(&[changed, other])?;
+        let all = keyed.keys()?;
+        let count = keyed.counts[0];
         let mut present = table.contains(&all)?;
         let before = present[..count].to_vec();
         let (mut put, mut taken) = (vec![0i64; count], vec![0i64; count]);
-        for (id, weight) in ids.iter().zip(changed.changes.weights.values()) {
+        for (id, weight) in keyed.ids[0].iter().zip(changed.changes.weights.values()) {
             match *weight > 0 {
                 true => put[*id] += weight,
                 false => taken[*id] -= weight,
             }
         }
-        let columns: Vec<ArrayRef> = columns.iter().map(|c| c.slice(0, count)).collect();
+        let columns: Vec<ArrayRef> = keyed.columns.iter().map(|c| c.slice(0, count)).collect();
         let stored = counts(table, &columns, &taken)?;
         for id in 0..count {
             present[id] = match taken[id] {
@@ -190,7 +188,7 @@ impl Join {
                 taken => stored[id] + put[id] > taken,
             };
         }
-        let other = others.iter().map(|id| present[*id]).collect();
+        let other = keyed.ids[1].iter().map(|id| present[*id]).collect();
         present.truncate(count);
         Ok(Presence { columns, before, after: present, other })
     }
@@ -276,31 +274,6 @@ impl Join {
             weights,
         )
     }
-}
-
-/// The distinct keys of some changes, then those of others.
-struct Interned {
-    columns: Vec<ArrayRef>,
-    total: usize,
-    /// Per row of the changes its key.
-    ids: Vec<usize>,
-    /// Distinct keys of the changes.
-    count: usize,
-    others: Vec<usize>,
-}
-
-fn intern(changed: &Arrived, other: &Arrived) -> Result<Interned> {
-    if changed.key.is_empty() {
-        let (ids, others) = (vec![0; changed.changes.len()], vec![0; other.changes.len()]);
-        return Ok(Interned { columns: Vec::new(), total: 1, ids, count: 1, others });
-    }
-    let mut values = new_group_values(key_schema(&changed.key), &GroupOrdering::None)?;
-    let (mut ids, mut others) = (Vec::new(), Vec::new());
-    values.intern(&changed.key, &mut ids)?;
-    let count = values.len();
-    values.intern(&other.key, &mut others)?;
-    let total = values.len();
-    Ok(Interned { columns: values.emit(EmitTo::All)?, total, ids, count, others })
 }
 
 fn key_schema(columns: &[ArrayRef]) -> SchemaRef {

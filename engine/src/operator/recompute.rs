@@ -13,21 +13,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::EmitTo;
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use crate::changelog::{consolidate, join, with_weight};
 use crate::error::Result;
 use crate::operator::rows::{Changes, batch};
-use crate::operator::side::{Arrived, Side};
+use crate::operator::side::{Keyed, Side};
 use crate::operator::{Epoch, Operator, Step};
 use crate::plan::leaf::Leaf;
 use crate::state::{Address, Keys, Table, TableSpec};
@@ -86,22 +83,6 @@ impl Recompute {
     }
 }
 
-/// The distinct keys of all inputs' changes.
-fn touched(arrived: &[Arrived]) -> Result<(Vec<ArrayRef>, usize)> {
-    let Some(first) = arrived.first().filter(|first| !first.key.is_empty()) else {
-        return Ok((Vec::new(), 1));
-    };
-    let fields = first.key.iter().enumerate();
-    let fields = fields.map(|(i, key)| Field::new(format!("k{i}"), key.data_type().clone(), true));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let mut values = new_group_values(schema, &GroupOrdering::None)?;
-    for arrived in arrived {
-        values.intern(&arrived.key, &mut Vec::new())?;
-    }
-    let count = values.len();
-    Ok((values.emit(EmitTo::All)?, count))
-}
-
 /// The rows of `side` under the touched keys, before and after the epoch.
 fn before_and_after(
     side: &Side,
@@ -154,8 +135,7 @@ impl Operator for Recompute {
         if nothing && !(first && self.from_nothing) {
             return Ok(Step { changes, late, ..Step::default() });
         }
-        let (columns, count) = touched(&arrived)?;
-        let keys = Keys::new(&columns, count)?;
+        let keys = Keyed::of(&arrived.iter().collect::<Vec<_>>())?.keys()?;
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for ((side, arrived), table) in self.sides.iter().zip(&arrived).zip(tables) {
             let (old, new) = before_and_after(side, table, &keys, &arrived.changes)?;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_plan::aggregates::group_values::new_group_values;
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::changelog::{consolidate, without_weight};
 use crate::error::{Error, Result};
@@ -46,6 +49,50 @@ impl Arrived {
     pub fn filter(self, keep: &BooleanArray) -> Result<Self> {
         let key = self.key.iter().map(|column| filter(column, keep)).collect::<Result<_, _>>()?;
         Ok(Self { changes: self.changes.filter(keep)?, key })
+    }
+}
+
+/// The distinct keys of an epoch's changes.
+pub struct Keyed {
+    /// Each key once, in the order in which they come.
+    pub columns: Vec<ArrayRef>,
+    /// How many keys there are once each input's changes are counted in.
+    pub counts: Vec<usize>,
+    /// By input, per row which key it has.
+    pub ids: Vec<Vec<usize>>,
+}
+
+impl Keyed {
+    /// The keys of the first input's changes, then those that the next ones add.
+    pub fn of(inputs: &[&Arrived]) -> Result<Self> {
+        let Some(first) = inputs.first().filter(|first| !first.key.is_empty()) else {
+            let ids = inputs.iter().map(|arrived| vec![0; arrived.changes.len()]).collect();
+            return Ok(Self { columns: Vec::new(), counts: vec![1; inputs.len()], ids });
+        };
+        let field = |(i, key): (usize, &ArrayRef)| {
+            Field::new(format!("k{i}"), key.data_type().clone(), true)
+        };
+        let schema = Schema::new(first.key.iter().enumerate().map(field).collect::<Vec<_>>());
+        let mut values = new_group_values(Arc::new(schema), &GroupOrdering::None)?;
+        let (mut counts, mut ids) = (Vec::new(), vec![Vec::new(); inputs.len()]);
+        for (arrived, ids) in inputs.iter().zip(&mut ids) {
+            values.intern(&arrived.key, ids)?;
+            counts.push(values.len());
+        }
+        Ok(Self { columns: values.emit(EmitTo::All)?, counts, ids })
+    }
+
+    /// How many keys there are in all.
+    pub fn len(&self) -> usize {
+        self.counts.last().copied().unwrap_or(0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn keys(&self) -> Result<Keys> {
+        Keys::new(&self.columns, self.len())
     }
 }
 

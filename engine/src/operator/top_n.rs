@@ -13,18 +13,15 @@ use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
 use async_trait::async_trait;
-use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::changelog::{encode, has_weight, join, with_weight};
 use crate::error::Result;
 use crate::operator::rows::{batch, evaluate, take_rows};
-use crate::operator::side::{Arrived, Side};
+use crate::operator::side::{Arrived, Keyed, Side};
 use crate::operator::states::Change;
 use crate::operator::{Epoch, Operator, Step};
-use crate::state::{Address, Keys, Table, TableSpec};
+use crate::state::{Address, Table, TableSpec};
 
 /// How rows are counted that are equal in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
@@ -67,15 +64,15 @@ struct Candidates {
 
 impl TopN {
     fn candidates(&self, table: &Table, arrived: &Arrived) -> Result<Candidates> {
-        let (columns, count, ids) = keys_of(arrived)?;
-        let found = table.get_all(&Keys::new(&columns, count)?)?;
+        let keyed = Keyed::of(&[arrived])?;
+        let found = table.get_all(&keyed.keys()?)?;
         let held_rows = table.gather(&found.rows, Some(&self.side.row_columns()))?;
         let held = batch(&self.side.rows, held_rows, found.rows.len())?;
         let taken = self.side.taken(table, &arrived.changes)?;
         let taken: HashSet<Address> = taken.into_iter().collect();
         let put = arrived.changes.inserted()?;
         let mut key: Vec<usize> = found.key.iter().map(|key| *key as usize).collect();
-        for (id, weight) in ids.iter().zip(arrived.changes.weights.values()) {
+        for (id, weight) in keyed.ids[0].iter().zip(arrived.changes.weights.values()) {
             key.extend(std::iter::repeat_n(*id, usize::try_from(*weight).unwrap_or(0)));
         }
         let (old, new) = (found.rows.len(), put.num_rows());
@@ -175,22 +172,6 @@ impl TopN {
         }
         join(&batch(&self.rows, columns, at.len())?, Int64Array::from(weights))
     }
-}
-
-/// The distinct keys of the changes, how many, and per row its key.
-fn keys_of(arrived: &Arrived) -> Result<(Vec<ArrayRef>, usize, Vec<usize>)> {
-    if arrived.key.is_empty() {
-        return Ok((Vec::new(), 1, vec![0; arrived.changes.len()]));
-    }
-    let fields = arrived.key.iter().enumerate().map(|(i, key)| {
-        arrow::datatypes::Field::new(format!("k{i}"), key.data_type().clone(), true)
-    });
-    let schema = arrow::datatypes::Schema::new(fields.collect::<Vec<_>>());
-    let mut values = new_group_values(Arc::new(schema), &GroupOrdering::None)?;
-    let mut ids = Vec::new();
-    values.intern(&arrived.key, &mut ids)?;
-    let count = values.len();
-    Ok((values.emit(EmitTo::All)?, count, ids))
 }
 
 #[async_trait]

@@ -7,13 +7,13 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Cast};
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder,
     Operator, cast, lit, when,
 };
 
-use crate::changelog::WEIGHT;
 use crate::error::{Error, Result};
 use crate::operator::rows::Closing;
 use crate::plan::info::{Info, Watermarked, bare};
@@ -243,56 +243,54 @@ fn linear(
     aggregate: &Aggregate,
     schema: &DFSchema,
 ) -> Result<Option<(Vec<Expr>, Vec<Expr>)>> {
-    let mut made = vec![both(count(lit(1i64)))?[0].clone(), both(count(lit(1i64)))?[1].clone()];
+    let mut made = both(call(&count(lit(1i64)))?)?.to_vec();
     let mut finish: Vec<Expr> = (0..aggregate.group_expr.len())
         .map(|i| Expr::Column(Column::new_unqualified(format!("k{i}"))))
         .collect();
     for function in calls {
-        let Some(arg) = function.params.args.first() else { return Ok(None) };
-        if function.params.distinct || function.params.args.len() != 1 {
+        let Some((calls, value)) = subtracted(function, made.len(), schema)? else {
             return Ok(None);
-        }
-        let first = made.len();
-        let value = |i: usize| Expr::Column(Column::new_unqualified(format!("v{}", first + i)));
-        let mut counted = AggregateFunction::clone(function);
-        counted.func = count_udaf();
-        let ty = Expr::AggregateFunction(AggregateFunction::clone(function)).get_type(schema)?;
-        let exact = exact(arg, schema)?;
-        let own = both(Expr::AggregateFunction(AggregateFunction::clone(function)))?;
-        let counts = both(Expr::AggregateFunction(counted))?;
-        match function.func.name() {
-            "count" => {
-                made.extend(own);
-                finish.push(minus(value(0), value(1)));
-            }
-            "sum" if exact => {
-                made.extend(own.into_iter().chain(counts));
-                let zero = Expr::Literal(ScalarValue::new_zero(&ty)?, None);
-                let put = or(value(0), &zero)?;
-                let taken = or(value(1), &zero)?;
-                let null = Expr::Literal(ScalarValue::try_from(&ty)?, None);
-                let sum = cast(minus(put, taken), ty);
-                finish.push(when(value(2).eq(value(3)), null).otherwise(sum)?);
-            }
-            "avg" if exact && ty == DataType::Float64 => {
-                let mut sums = AggregateFunction::clone(function);
-                sums.func = datafusion::functions_aggregate::sum::sum_udaf();
-                made.extend(both(Expr::AggregateFunction(sums))?.into_iter().chain(counts));
-                let put = or(value(0), &lit(0.0))?;
-                let taken = or(value(1), &lit(0.0))?;
-                let rows = cast(minus(value(2), value(3)), DataType::Float64);
-                let null = lit(ScalarValue::Float64(None));
-                let mean = Expr::BinaryExpr(BinaryExpr::new(
-                    Box::new(minus(put, taken)),
-                    Operator::Divide,
-                    Box::new(rows),
-                ));
-                finish.push(when(value(2).eq(value(3)), null).otherwise(mean)?);
-            }
-            _ => return Ok(None),
-        }
+        };
+        made.extend(calls);
+        finish.push(value);
     }
     Ok(Some((made, finish)))
+}
+
+/// The calls that one aggregate needs, and its value from theirs, which are columns
+/// `v<first>` and on.
+fn subtracted(
+    function: &AggregateFunction,
+    first: usize,
+    schema: &DFSchema,
+) -> Result<Option<(Vec<Expr>, Expr)>> {
+    let (false, [arg]) = (function.params.distinct, function.params.args.as_slice()) else {
+        return Ok(None);
+    };
+    let value = |i: usize| Expr::Column(Column::new_unqualified(format!("v{}", first + i)));
+    let ty = Expr::AggregateFunction(function.clone()).get_type(schema)?;
+    let with = |func| both(&AggregateFunction { func, ..function.clone() });
+    let sums_and_counts = || -> Result<Vec<Expr>> {
+        Ok(with(sum_udaf())?.into_iter().chain(with(count_udaf())?).collect())
+    };
+    let difference = |zero: &Expr| Ok::<_, Error>(minus(or(value(0), zero)?, or(value(1), zero)?));
+    let unless_empty = |result: Expr, null: ScalarValue| {
+        when(value(2).eq(value(3)), Expr::Literal(null, None)).otherwise(result)
+    };
+    Ok(match function.func.name() {
+        "count" => Some((with(count_udaf())?.to_vec(), minus(value(0), value(1)))),
+        "sum" if exact(arg, schema)? => {
+            let zero = Expr::Literal(ScalarValue::new_zero(&ty)?, None);
+            let sum = cast(difference(&zero)?, ty.clone());
+            Some((sums_and_counts()?, unless_empty(sum, ScalarValue::try_from(&ty)?)?))
+        }
+        "avg" if exact(arg, schema)? && ty == DataType::Float64 => {
+            let rows = cast(minus(value(2), value(3)), DataType::Float64);
+            let mean = divided(difference(&lit(0.0))?, rows);
+            Some((sums_and_counts()?, unless_empty(mean, ScalarValue::Float64(None))?))
+        }
+        _ => None,
+    })
 }
 
 /// Whether sums of the argument can be subtracted without a trace: integers and
@@ -312,13 +310,16 @@ fn minus(left: Expr, right: Expr) -> Expr {
     Expr::BinaryExpr(BinaryExpr::new(Box::new(left), Operator::Minus, Box::new(right)))
 }
 
+fn divided(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), Operator::Divide, Box::new(right)))
+}
+
 fn or(value: Expr, other: &Expr) -> Result<Expr> {
     Ok(when(value.clone().is_null(), other.clone()).otherwise(value)?)
 }
 
 /// An aggregate over the rows put in, and over those taken away.
-fn both(expr: Expr) -> Result<[Expr; 2]> {
-    let function = call(&expr)?;
+fn both(function: &AggregateFunction) -> Result<[Expr; 2]> {
     let over = |condition: Expr| {
         let mut function = function.clone();
         let filter = match function.params.filter.take() {
@@ -328,6 +329,5 @@ fn both(expr: Expr) -> Result<[Expr; 2]> {
         function.params.filter = Some(Box::new(filter));
         Expr::AggregateFunction(function)
     };
-    debug_assert_eq!(weight().to_string(), WEIGHT);
     Ok([over(weight().gt(lit(0i64))), over(weight().lt(lit(0i64)))])
 }

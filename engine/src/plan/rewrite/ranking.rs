@@ -16,7 +16,7 @@ use crate::operator::top_n::Rank;
 use crate::plan::info::{Info, bare};
 use crate::plan::node::Op;
 use crate::plan::rewrite::aggregate::freed;
-use crate::plan::rewrite::{Node, Rewriter, closing, rows, without_weight};
+use crate::plan::rewrite::{Node, Rewriter, closing, without_weight};
 
 impl Rewriter {
     /// Keeps the partitions' rows and evaluates touched partitions anew.
@@ -67,7 +67,7 @@ impl Rewriter {
         super::refuse_time(&input, &window.window_expr)?;
         let key = function.params.partition_by.clone();
         let (info, closing) = partitioned(&input, &key)?;
-        let notes = vec![kept(&input, &info)];
+        let notes = vec![kept(&input.info, &info)];
         let op = Op::TopN {
             key,
             order: function.params.order_by.clone(),
@@ -93,7 +93,7 @@ impl Rewriter {
         let info =
             Info { retracting: true, watermarks: Vec::new(), small: true, ..input.info.clone() };
         let schema = without_weight(input.plan.schema());
-        let notes = vec![kept(&input, &Info::default())];
+        let notes = vec![kept(&input.info, &Info::default())];
         let op = Op::TopN {
             key: Vec::new(),
             order: sort.expr.clone(),
@@ -151,12 +151,11 @@ fn partitioned(input: &Node, key: &[Expr]) -> Result<(Info, Option<Closing>)> {
     Ok((Info { retracting: true, watermarks, ..input.info.clone() }, closing))
 }
 
-fn kept(input: &Node, info: &Info) -> String {
-    let what = match input.info.retracting {
+fn kept(input: &Info, info: &Info) -> String {
+    let what = match input.retracting {
         true => "keeps all rows of each key in case others are taken away",
         false => "keeps the first rows of each key",
     };
-    let _ = rows(input);
     format!("{what}; {}", freed(info))
 }
 
