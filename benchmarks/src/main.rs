@@ -1,8 +1,8 @@
 //! Measures Tidemill, beside what bounds it, in one run on one machine.
 //!
-//! `benchmarks run ingest`, `freshness` and `state` print their figures and write
-//! them as JSON, with the machine's description; `benchmarks compare
-//! A.json B.json` sets two such files side by side. Nothing here is a test: no
+//! `benchmarks run ingest` (or `freshness`, `state`, `upsert`, `nexmark`) prints the
+//! figures and writes them as JSON, with the machine's description; `benchmarks
+//! compare A.json B.json` sets two such files side by side. Nothing here is a test: no
 //! figure makes it fail.
 
 mod events;
@@ -10,6 +10,7 @@ mod freshness;
 mod ingest;
 mod kafka;
 mod machine;
+mod nexmark;
 mod report;
 mod state;
 mod upsert;
@@ -27,6 +28,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[command(after_help = "Examples:\n  benchmarks run ingest --rows 2000000\n  \
                         benchmarks run freshness --rate 50000 --seconds 30 --out now.json\n  \
                         benchmarks run upsert --keys 100000,1000000,10000000\n  \
+                        benchmarks run nexmark --queries 4,7 --to batch,blackhole,delta\n  \
+                        benchmarks run nexmark --from files --files nexmark --to blackhole\n  \
                         benchmarks compare before.json now.json")]
 struct Arguments {
     #[command(subcommand)]
@@ -41,7 +44,7 @@ enum Command {
         /// Messages of `ingest`.
         #[arg(long, default_value_t = 2_000_000)]
         rows: u64,
-        /// How often each part of `ingest`, and `MERGE` in `upsert`, is run; the median counts.
+        /// How often each part of `ingest` and `nexmark`, and `MERGE` in `upsert`, is run; the median counts.
         #[arg(long, default_value_t = 3)]
         rounds: usize,
         /// Events a second of `freshness`.
@@ -59,6 +62,14 @@ enum Command {
         /// Where the figures go as JSON.
         #[arg(long)]
         out: Option<PathBuf>,
+        #[command(flatten)]
+        nexmark: nexmark::Options,
+    },
+    /// One measurement of `nexmark`, for `run` itself.
+    #[command(hide = true)]
+    Measure {
+        #[command(flatten)]
+        options: nexmark::Options,
     },
     /// Sets the figures of two runs side by side.
     Compare { before: PathBuf, after: PathBuf },
@@ -70,6 +81,7 @@ enum What {
     Freshness,
     State,
     Upsert,
+    Nexmark,
 }
 
 #[tokio::main]
@@ -86,6 +98,10 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let (report, out) = match command {
         Command::Compare { before, after } => return report::compare(&before, &after),
+        Command::Measure { options } => return nexmark::measure(&options).await,
+        Command::Run { what: What::Nexmark, nexmark, rounds, out, .. } => {
+            (nexmark::run(&nexmark, rounds).await?, out)
+        }
         Command::Run { what: What::Ingest, rows, rounds, out, .. } => {
             (ingest::run(rows, rounds).await?, out)
         }
