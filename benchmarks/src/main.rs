@@ -7,6 +7,7 @@
 
 mod events;
 mod freshness;
+mod growth;
 mod ingest;
 mod kafka;
 mod machine;
@@ -27,7 +28,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Parser)]
 #[command(after_help = "Examples:\n  benchmarks run ingest --rows 2000000\n  \
                         benchmarks run freshness --rate 50000 --seconds 30 --out now.json\n  \
-                        benchmarks run upsert --keys 100000,1000000,10000000\n  \
+                        benchmarks run growth --keys 100000,1000000,10000000\n  \
+                        benchmarks run limit --keys 20000000 --memory-limit 400\n  \
                         benchmarks run nexmark --queries 4,7 --to batch,blackhole,delta\n  \
                         benchmarks run nexmark --from files --files nexmark --to blackhole\n  \
                         benchmarks compare before.json now.json")]
@@ -53,10 +55,10 @@ enum Command {
         /// How long `freshness` runs.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
-        /// Stored keys of `state` and `upsert`, one table after the other.
+        /// Stored keys of `state`, `upsert`, `growth` and `limit`, one after the other.
         #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
         keys: Vec<u64>,
-        /// Memory of each table of `state`, in MiB; else all until it is moved to files.
+        /// Memory of each table of `state`, or of each operator of `limit`, in MiB.
         #[arg(long)]
         memory_limit: Option<usize>,
         /// Where the figures go as JSON.
@@ -82,6 +84,8 @@ enum What {
     State,
     Upsert,
     Nexmark,
+    Growth,
+    Limit,
 }
 
 #[tokio::main]
@@ -99,6 +103,11 @@ async fn run(command: Command) -> Result<()> {
     let (report, out) = match command {
         Command::Compare { before, after } => return report::compare(&before, &after),
         Command::Measure { options } => return nexmark::measure(&options).await,
+        Command::Run { what: What::Growth, keys, out, .. } => (growth::run(&keys).await?, out),
+        Command::Run { what: What::Limit, keys, memory_limit, out, .. } => {
+            let keys = keys.first().ok_or("--keys says how many keys there are")?;
+            (growth::limited(*keys, memory_limit.unwrap_or(1024)).await?, out)
+        }
         Command::Run { what: What::Nexmark, nexmark, rounds, out, .. } => {
             (nexmark::run(&nexmark, rounds).await?, out)
         }
