@@ -15,7 +15,6 @@ use arrow::datatypes::{
     Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
-use chrono::NaiveDate;
 
 use crate::decode::TimestampUnit;
 use crate::decode::number::{Excess, digits, integer, scaled};
@@ -159,14 +158,33 @@ fn iso(text: &[u8]) -> Option<Instant> {
     let (date, rest) = text.split_at_checked(10)?;
     let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = date else { return None };
     let year = two(*y0, *y1)? * 100 + two(*y2, *y3)?;
-    let date = NaiveDate::from_ymd_opt(year as i32, two(*m0, *m1)? as u32, two(*d0, *d1)? as u32)?;
-    let days = date.signed_duration_since(NaiveDate::default()).num_days();
+    let days = days(year, two(*m0, *m1)?, two(*d0, *d1)?)?;
     let [separator, rest @ ..] = rest else { return Some((days * DAY, 0)) };
     if !matches!(separator, b'T' | b't' | b' ') {
         return None;
     }
     let (seconds, nanos, rest) = clock(rest)?;
     Some((days * DAY + seconds - zone(rest)?, nanos))
+}
+
+/// Days since 1970 of a date in the Gregorian calendar. Years are counted from March, so
+/// that the leap day comes last.
+fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => return None,
+    };
+    if !(1..=length).contains(&day) {
+        return None;
+    }
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days_before = (153 * month + 2) / 5;
+    // Day 0 is 1970-01-01: 719,468 days after 0000-03-01.
+    Some(year * 365 + leap_days + days_before + day - 1 - 719_468)
 }
 
 /// `HH:MM[:SS[.fraction]]`: seconds, nanoseconds and what follows.
@@ -223,6 +241,8 @@ fn two(tens: u8, ones: u8) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Datelike;
+
     use super::*;
 
     fn text(text: &str) -> Span {
@@ -276,6 +296,18 @@ mod tests {
             assert_eq!(micros(value, TimestampUnit::Millisecond), Err(NOT_A), "{value}");
         }
         assert_eq!(micros("0000-05-01", TimestampUnit::Second), Err(OUT_OF_RANGE));
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        let first = chrono::NaiveDate::from_ymd_opt(1, 1, 1).unwrap();
+        for at in (0..3_652_059).step_by(13) {
+            let date = first + chrono::Days::new(at);
+            let [year, month, day] = [date.year(), date.month() as i32, date.day() as i32];
+            let since = date.signed_duration_since(chrono::NaiveDate::default()).num_days();
+            assert_eq!(days(year.into(), month.into(), day.into()), Some(since), "{date}");
+        }
+        assert_eq!((days(1900, 2, 29), days(2023, 4, 31), days(2024, 0, 1)), (None, None, None));
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! Where the records of a text file end: at every line break or, where CSV fields may
 //! hold line breaks, at every one outside of quotes.
 
-use std::io::BufRead;
-
 use crate::decode::Format;
 
 /// What ends a record.
@@ -59,7 +57,7 @@ impl Ending {
     /// The length of all records at the start of `bytes` that have their ending.
     pub fn whole(self, mut bytes: &[u8]) -> usize {
         if self == Ending::LineBreak {
-            return bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            return memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
         }
         let mut whole = 0;
         loop {
@@ -71,11 +69,11 @@ impl Ending {
     }
 }
 
-/// Moves behind the next line break; answers by how many bytes. (The standard library
-/// looks for it with memchr.)
+/// Moves behind the next line break; answers by how many bytes.
 fn skip_line(bytes: &mut &[u8]) -> usize {
-    // Reading from memory can't fail.
-    bytes.skip_until(b'\n').unwrap_or(0)
+    let length = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+    *bytes = &bytes[length..];
+    length
 }
 
 #[cfg(test)]

@@ -25,8 +25,11 @@ use crate::source::files::records::Ending;
 use crate::source::files::{PARTITION, Shared};
 use crate::source::{Chunk, Reader, Rejected, Rows};
 
-/// Bytes read and decoded at a time.
+/// Bytes read at a time.
 const BLOCK: u64 = 4 << 20;
+/// Bytes decoded at a time: they stay in a core's cache while they are scanned and then
+/// read column by column.
+const PIECE: usize = 1 << 20;
 /// Bytes looked at to guess the length of a row, or to find the end of one.
 const SAMPLE: u64 = 64 << 10;
 /// A line that is longer is no line.
@@ -245,12 +248,17 @@ impl TextReader {
                 let name: Arc<str> = self.shared.place.display(&segment.file.location()).into();
                 let (mut start, end) = (segment.range.start, segment.range.end);
                 while start < end {
-                    let bytes = whole_records(&self.shared, &segment.file, start..end).await?;
-                    let length = bytes.len() as u64;
-                    let (file, name) = (Arc::clone(&segment.file), Arc::clone(&name));
-                    let (header, ending) = (header.clone(), self.shared.ending);
-                    yield Block { bytes, file, name, start, header, ending };
-                    start += length;
+                    let mut rest = whole_records(&self.shared, &segment.file, start..end).await?;
+                    let ending = self.shared.ending;
+                    while !rest.is_empty() {
+                        let piece = rest.get(..PIECE).map_or(0, |piece| ending.whole(piece));
+                        let bytes = rest.split_to(if piece == 0 { rest.len() } else { piece });
+                        let length = bytes.len() as u64;
+                        let (file, name) = (Arc::clone(&segment.file), Arc::clone(&name));
+                        let header = header.clone();
+                        yield Block { bytes, file, name, start, header, ending };
+                        start += length;
+                    }
                 }
             }
         }
@@ -321,7 +329,8 @@ impl Reader for TextReader {
                     .map_err(|error| Error::internal(error.to_string()))?
             }
         };
-        let parallel = std::thread::available_parallelism().map_or(2, usize::from);
+        // One more than there are cores is on its way, so that none waits for the disk.
+        let parallel = std::thread::available_parallelism().map_or(2, usize::from) + 1;
         let decoded = self.blocks(segments).map_ok(decode).try_buffered(parallel);
         let mut decoded = std::pin::pin!(decoded);
         let mut rows = Rows { bytes: range.len(), ..Rows::default() };
