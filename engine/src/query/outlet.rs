@@ -11,6 +11,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use futures::{FutureExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use crate::epoch::EpochPlan;
 use crate::error::{Error, Result};
@@ -61,7 +62,11 @@ pub struct Outlet {
     snapshot_interval: Duration,
     saved_at: Instant,
     fingerprint: Arc<str>,
+    saving: Saving,
 }
+
+/// The snapshot that is being written, if one is: beside the epochs that follow.
+type Saving = Arc<tokio::sync::Mutex<JoinSet<Result<()>>>>;
 
 /// Commits epochs in their order.
 pub struct Committer {
@@ -69,6 +74,7 @@ pub struct Committer {
     with: Surroundings,
     /// Of the plan, where it keeps state.
     fingerprint: Option<Arc<str>>,
+    saving: Saving,
 }
 
 impl Outlet {
@@ -91,6 +97,7 @@ impl Outlet {
             with,
             snapshot_interval: spec.options.snapshot_interval,
             saved_at: Instant::now(),
+            saving: Saving::default(),
         })
     }
 
@@ -99,6 +106,7 @@ impl Outlet {
             sink: Arc::clone(&self.sink),
             with: self.with.clone(),
             fingerprint: self.plan.states().map(|_| Arc::clone(&self.fingerprint)),
+            saving: Arc::clone(&self.saving),
         }
     }
 
@@ -146,15 +154,32 @@ impl Outlet {
         Ok(())
     }
 
-    /// The state to be saved with this epoch, if it is time.
+    /// The state to be saved with this epoch, if it is time and the one before is saved.
     async fn snapshot(&mut self) -> Result<Option<Image>> {
         let Some(states) = self.plan.states() else { return Ok(None) };
-        if self.saved_at.elapsed() < self.snapshot_interval {
+        if self.saved_at.elapsed() < self.snapshot_interval || self.is_saving().await? {
             return Ok(None);
         }
         self.saved_at = Instant::now();
         let extra = Extra { shards: states.shards(), marks: self.watermarks.marks().clone() };
         Ok(Some(Image { tables: states.images().await?, extra }))
+    }
+
+    /// Whether a snapshot is being written. One that failed fails the query.
+    async fn is_saving(&self) -> Result<bool> {
+        let mut saving = self.saving.lock().await;
+        while let Some(ended) = saving.try_join_next() {
+            ended.map_err(|error| lost(&error))??;
+        }
+        Ok(!saving.is_empty())
+    }
+
+    /// Waits for the snapshot that is being written.
+    pub(super) async fn saved(&self) -> Result<()> {
+        while let Some(ended) = self.saving.lock().await.join_next().await {
+            ended.map_err(|error| lost(&error))??;
+        }
+        Ok(())
     }
 
     /// Executes the plan over the rows and stages the result. Bad records are
@@ -282,18 +307,29 @@ impl Committer {
         Ok(())
     }
 
-    /// Saves the state; answers from which epoch on plans are needed to rebuild it.
+    /// Begins to save the state; answers from which epoch on plans are needed to rebuild it.
     async fn save(&self, epoch: u64, image: Option<Image>) -> Result<u64> {
         let Some(fingerprint) = &self.fingerprint else { return Ok(epoch) };
-        if let Some(Image { tables, extra }) = image {
-            let extra = serde_json::to_value(extra)
-                .map_err(|error| Error::internal(format!("marks are no JSON: {error}")))?;
-            self.with.snapshots.save(epoch, fingerprint, tables, extra).boxed().await?;
-            self.with.snapshots.prune(SNAPSHOTS).boxed().await?;
-            self.with.metrics.snapshot.store(epoch, Relaxed);
+        if let Some(image) = image {
+            let (with, fingerprint) = (self.with.clone(), Arc::clone(fingerprint));
+            let save = async move { save(&with, epoch, &fingerprint, image).boxed().await };
+            self.saving.lock().await.spawn(save);
         }
         Ok(self.with.metrics.snapshot.load(Relaxed))
     }
+}
+
+async fn save(with: &Surroundings, epoch: u64, fingerprint: &str, image: Image) -> Result<()> {
+    let extra = serde_json::to_value(image.extra)
+        .map_err(|error| Error::internal(format!("marks are no JSON: {error}")))?;
+    with.snapshots.save(epoch, fingerprint, image.tables, extra).await?;
+    with.snapshots.prune(SNAPSHOTS).await?;
+    with.metrics.snapshot.store(epoch, Relaxed);
+    Ok(())
+}
+
+fn lost(error: &tokio::task::JoinError) -> Error {
+    Error::internal(format!("the writer of a snapshot died: {error}"))
 }
 
 /// Puts the rows of `chunks` where the plan's scans find them.

@@ -5,14 +5,16 @@
 //! rows alone (and, for partitions that fall idle, from the epochs' recorded times), so
 //! that a run after a crash sees the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
-use datafusion::common::DFSchema;
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_plan::PhysicalExpr;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +44,64 @@ struct Mark {
 /// Follows the watermarks of a query's sources.
 pub struct Watermarks {
     marks: Marks,
-    values: BTreeMap<String, Arc<dyn PhysicalExpr>>,
+    values: BTreeMap<String, Value>,
+}
+
+/// `WATERMARK FOR … AS` this.
+struct Value {
+    expr: Arc<dyn PhysicalExpr>,
+    /// The column whose greatest value has the greatest watermark, if there is one:
+    /// `expr` is then over that column alone.
+    rises_with: Option<usize>,
+}
+
+impl Value {
+    fn new(value: &Expr, schema: &DFSchema, state: &SessionState) -> Result<Self, DataFusionError> {
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let cast = datafusion::logical_expr::cast(value.clone(), micros);
+        let (rises_with, schema) = match rising(value) {
+            Some(column) => {
+                let at = schema.index_of_column(column)?;
+                let (table, field) = schema.qualified_field(at);
+                let of = (table.cloned(), Arc::clone(field));
+                let temporal = matches!(field.data_type(), DataType::Timestamp(_, _));
+                match temporal {
+                    true => (Some(at), DFSchema::new_with_metadata(vec![of], HashMap::new())?),
+                    false => (None, schema.clone()),
+                }
+            }
+            None => (None, schema.clone()),
+        };
+        Ok(Self { expr: state.create_physical_expr(cast, &schema)?, rises_with })
+    }
+
+    /// The greatest watermark of the rows, microseconds since 1970.
+    fn latest(&self, rows: &RecordBatch) -> Result<Option<i64>> {
+        let Some(at) = self.rises_with else {
+            let values = self.expr.evaluate(rows)?.into_array(rows.num_rows())?;
+            return latest(&values);
+        };
+        let column = rows.column(at);
+        let Some(greatest) = latest(column)? else { return Ok(None) };
+        let greatest = cast(&Int64Array::from(vec![greatest]), column.data_type())?;
+        let schema = Arc::new(rows.schema().project(&[at])?);
+        let row = RecordBatch::try_new(schema, vec![greatest])?;
+        latest(&self.expr.evaluate(&row)?.into_array(1)?)
+    }
+}
+
+/// The column that a value rises with: itself, or plus or minus a constant.
+fn rising(value: &Expr) -> Option<&Column> {
+    match value {
+        Expr::Column(column) => Some(column),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus | Operator::Plus, right }) => {
+            match (left.as_ref(), right.as_ref()) {
+                (Expr::Column(column), Expr::Literal(_, _)) => Some(column),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 impl Watermarks {
@@ -56,10 +115,8 @@ impl Watermarks {
             let Some(watermark) = &input.declared.watermark else { continue };
             let schema = input.declared.source.schema().project(&input.projection)?;
             let schema = DFSchema::try_from_qualified_schema(name.as_str(), &schema)?;
-            let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-            let value = datafusion::logical_expr::cast(watermark.value.clone(), micros);
             // A plan without state reads no more columns than it needs.
-            if let Ok(value) = state.create_physical_expr(value, &schema) {
+            if let Ok(value) = Value::new(&watermark.value, &schema, state) {
                 values.insert(name.clone(), value);
             }
         }
@@ -78,8 +135,7 @@ impl Watermarks {
         for (name, value) in &self.values {
             let partitions = self.marks.sources.entry(name.clone()).or_default();
             for chunk in rows.get(name).map_or(&[][..], |rows| &rows.chunks) {
-                let values = value.evaluate(&chunk.batch)?.into_array(chunk.batch.num_rows())?;
-                let Some(latest) = latest(&values)? else { continue };
+                let Some(latest) = value.latest(&chunk.batch)? else { continue };
                 let new = Mark { watermark_us: latest, seen_us: plan.timestamp_us };
                 let mark = partitions.entry(chunk.partition).or_insert(new);
                 mark.watermark_us = mark.watermark_us.max(latest);
