@@ -10,7 +10,8 @@
 //! the epoch and the epoch's rows in; rows out, and what is to change in the tables.
 //! The changes wait in the [`States`] until the whole plan was executed, so that
 //! an execution that fails leaves no trace. The node holds an id and never the
-//! state itself: one physical plan is executed again and again.
+//! state itself: one physical plan is executed again and again. Where the query has the
+//! same operator twice, two nodes hold one id: whoever comes first executes it.
 //!
 //! The order of rows is the same in every run: inputs are taken partition by
 //! partition, so that a run after a crash gives the same rows to the bit, float
@@ -43,12 +44,11 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::operator::rows::deal;
-use crate::operator::states::{Change, Moment, States};
+use crate::operator::states::{Change, Gathered, Moment, States};
 use crate::state::{Table, TableSpec};
 
 /// One stateful operator of a plan; the same for all shards and epochs.
@@ -94,12 +94,8 @@ pub struct OperatorExec {
     /// How each input is dealt out over the shards; nothing: there is one shard.
     keys: Vec<Vec<Arc<dyn PhysicalExpr>>>,
     states: Arc<States>,
-    gathered: Arc<OnceCell<Gathered>>,
     properties: Arc<PlanProperties>,
 }
-
-/// Per shard and input the rows of the epoch; taken by the shard.
-type Gathered = Vec<Mutex<Vec<Vec<RecordBatch>>>>;
 
 impl OperatorExec {
     pub fn new(
@@ -118,15 +114,7 @@ impl OperatorExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Ok(Self {
-            id,
-            operator,
-            inputs,
-            keys,
-            states,
-            gathered: Arc::default(),
-            properties: Arc::new(properties),
-        })
+        Ok(Self { id, operator, inputs, keys, states, properties: Arc::new(properties) })
     }
 
     fn with_inputs(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Self {
@@ -136,7 +124,6 @@ impl OperatorExec {
             inputs,
             keys: self.keys.clone(),
             states: Arc::clone(&self.states),
-            gathered: Arc::default(),
             properties: Arc::clone(&self.properties),
         }
     }
@@ -151,16 +138,19 @@ struct Run {
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     keys: Vec<Vec<Arc<dyn PhysicalExpr>>>,
     states: Arc<States>,
-    gathered: Arc<OnceCell<Gathered>>,
     task: Arc<TaskContext>,
 }
 
 impl Run {
     async fn run(self) -> Result<Vec<RecordBatch>> {
-        let gathered = self.gathered.get_or_try_init(|| self.gather()).await?;
+        let held = self.states.operator(self.id)?;
+        let mut shard = held.shards[self.shard].lock().await;
+        if let Some(output) = shard.output() {
+            return Ok(output);
+        }
+        let gathered = held.gathered();
+        let gathered = gathered.get_or_try_init(|| self.gather()).await?;
         let inputs = std::mem::take(&mut *gathered[self.shard].lock());
-        let all = self.states.operator(self.id)?;
-        let mut shard = all[self.shard].lock().await;
         let moment = self.states.moment();
         let step = self
             .operator
@@ -174,6 +164,9 @@ impl Run {
             })
             .await?;
         shard.propose(step.changes, step.late);
+        if held.is_shared() {
+            shard.keep_output(&step.output);
+        }
         Ok(step.output)
     }
 
@@ -267,7 +260,6 @@ impl ExecutionPlan for OperatorExec {
             inputs: self.inputs.clone(),
             keys: self.keys.clone(),
             states: Arc::clone(&self.states),
-            gathered: Arc::clone(&self.gathered),
             task,
         };
         let batches = async move {

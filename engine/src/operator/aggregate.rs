@@ -15,9 +15,13 @@
 //! `DISTINCT` aggregates see a value of a group only when it first comes: a table
 //! of its own remembers them.
 
+mod once;
+
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+};
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -92,7 +96,7 @@ pub struct Aggregate {
     closing: Option<Closing>,
     input: SchemaRef,
     group_schema: SchemaRef,
-    /// Group columns, then the states of every call.
+    /// Group columns, then the states of every call, then the group's number if it has one.
     state_schema: SchemaRef,
     states: Vec<Vec<FieldRef>>,
     /// Group columns and values, before `finish`.
@@ -110,6 +114,8 @@ impl Aggregate {
         let states: Vec<Vec<FieldRef>> = states.collect::<Result<_>>()?;
         let values = spec.calls.iter().map(|call| call.function.field().data_type().clone());
         let kept = states.iter().flatten().map(|field| field.data_type().clone());
+        let once = spec.calls.iter().any(|call| call.once.is_some());
+        let number = once.then_some(DataType::UInt64);
         let with_groups = |types: Vec<DataType>| {
             let keys = named("k", spec.group_types.iter().cloned());
             Arc::new(Schema::new(keys.chain(named("v", types)).collect::<Vec<_>>()))
@@ -117,7 +123,7 @@ impl Aggregate {
         let distinct = spec.calls.is_empty() && !spec.counted;
         Ok(Self {
             group_schema: with_groups(Vec::new()),
-            state_schema: with_groups(kept.collect()),
+            state_schema: with_groups(kept.chain(number).collect()),
             value_schema: with_groups(values.collect()),
             output: if distinct { spec.output.clone() } else { with_weight(&spec.output) },
             rows: spec.output,
@@ -130,18 +136,6 @@ impl Aggregate {
             states,
             distinct,
         })
-    }
-
-    /// The calls with `DISTINCT`, each with its table.
-    fn once_calls(&self) -> impl Iterator<Item = (usize, usize)> {
-        let once = self.calls.iter().enumerate().filter(|(_, call)| call.once.is_some());
-        once.enumerate().map(|(n, (call, _))| (call, n + 1))
-    }
-
-    fn once_schema(&self, ty: &DataType) -> SchemaRef {
-        let value = Arc::new(Field::new("value", ty.clone(), true));
-        let fields = self.group_schema.fields().iter().cloned().chain([value]);
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// Finds the groups of the epoch's rows.
@@ -186,6 +180,7 @@ impl Aggregate {
         &self,
         tables: &[Table],
         grouped: &Grouped,
+        numbers: Option<&UInt64Array>,
         old: &Old,
         changes: &mut Vec<Change>,
     ) -> Result<Vec<Vec<ArrayRef>>> {
@@ -198,13 +193,13 @@ impl Aggregate {
                 let held = &old.states[index];
                 accumulator.merge_batch(held, &old.groups, grouped.groups)?;
             }
-            match table {
-                Some(table) => {
-                    let change =
-                        self.add_once(call, table, &tables[table], grouped, accumulator.as_mut())?;
-                    changes.push(change);
+            match (table, numbers) {
+                (Some(table), Some(numbers)) => {
+                    let of = (grouped, numbers);
+                    let accumulator = accumulator.as_mut();
+                    changes.push(self.add_once(call, table, &tables[table], of, accumulator)?);
                 }
-                None => {
+                _ => {
                     for (groups, rows) in &grouped.rows {
                         let args = evaluate(&call.function.expressions(), rows)?;
                         let filter = call.filter.as_ref().map(|f| passing(f, rows)).transpose()?;
@@ -224,62 +219,6 @@ impl Aggregate {
 
     fn no_rows(&self) -> RecordBatch {
         RecordBatch::new_empty(self.input.clone())
-    }
-
-    /// Adds the values that their group has not had before.
-    fn add_once(
-        &self,
-        call: &Call,
-        index: usize,
-        table: &Table,
-        grouped: &Grouped,
-        accumulator: &mut dyn GroupsAccumulator,
-    ) -> Result<Change> {
-        let schema = table.schema();
-        let mut seen = new_group_values(schema.clone(), &GroupOrdering::None)?;
-        let mut group_of: Vec<usize> = Vec::new();
-        for (groups, rows) in &grouped.rows {
-            let value = normalized(evaluate(&call.function.expressions(), rows)?)?;
-            let counts = self.counts(call, &value[0], rows)?;
-            let picked: UInt32Array =
-                (0..rows.num_rows() as u32).filter(|row| counts.value(*row as usize)).collect();
-            let groups: Vec<usize> =
-                picked.values().iter().map(|row| groups[*row as usize]).collect();
-            let at = UInt32Array::from_iter_values(groups.iter().map(|group| *group as u32));
-            let mut columns: Vec<ArrayRef> =
-                grouped.columns.iter().map(|c| take(c, &at, None)).collect::<Result<_, _>>()?;
-            columns.push(take(&value[0], &picked, None)?);
-            let mut ids = Vec::with_capacity(groups.len());
-            seen.intern(&columns, &mut ids)?;
-            for (id, group) in ids.iter().zip(&groups) {
-                if *id == group_of.len() {
-                    group_of.push(*group);
-                }
-            }
-        }
-        let count = seen.len();
-        let columns = seen.emit(EmitTo::All)?;
-        let keys = Keys::new(&columns, count)?;
-        let known = table.get(&keys)?;
-        let fresh: UInt32Array =
-            (0..count as u32).filter(|row| known[*row as usize].is_none()).collect();
-        let columns: Vec<ArrayRef> =
-            columns.iter().map(|c| take(c, &fresh, None)).collect::<Result<_, _>>()?;
-        let groups: Vec<usize> = fresh.values().iter().map(|row| group_of[*row as usize]).collect();
-        let value = columns.last().cloned().into_iter().collect::<Vec<_>>();
-        accumulator.update_batch(&value, &groups, None, grouped.groups)?;
-        let rows = batch(schema, columns, groups.len())?;
-        let keys = Keys::new(rows.columns(), rows.num_rows())?;
-        Ok(Change { table: index, remove: Vec::new(), insert: Some((keys, rows)), replace: false })
-    }
-
-    /// Which rows a `DISTINCT` call counts: those that pass its filter; NULL never does.
-    fn counts(&self, call: &Call, value: &ArrayRef, rows: &RecordBatch) -> Result<BooleanArray> {
-        let valid = arrow::compute::is_not_null(value)?;
-        match &call.filter {
-            Some(filter) => Ok(arrow::compute::and(&valid, &passing(filter, rows)?)?),
-            None => Ok(valid),
-        }
     }
 
     /// The values that `states` stand for, `n` of each.
@@ -310,12 +249,12 @@ impl Aggregate {
     }
 
     /// Which groups have rows.
-    fn alive(&self, states: &[Vec<ArrayRef>], n: usize) -> Vec<bool> {
+    fn alive(&self, states: &[ArrayRef], n: usize) -> Vec<bool> {
         if !self.counted || self.group.is_empty() {
             return vec![true; n];
         }
-        let put = states[0][0].as_primitive::<Int64Type>();
-        let taken = states[1][0].as_primitive::<Int64Type>();
+        let put = states[0].as_primitive::<Int64Type>();
+        let taken = states[1].as_primitive::<Int64Type>();
         (0..n).map(|group| put.value(group) > taken.value(group)).collect()
     }
 
@@ -326,9 +265,10 @@ impl Aggregate {
         let Some(bound) = closing.closed(ty, moment) else { return Ok(Vec::new()) };
         let mut changes = Vec::new();
         for (index, table) in tables.iter().enumerate() {
-            let remove = table.below(closing.column, bound)?;
+            let Some(column) = self.closes_by(index, closing) else { continue };
+            let remove = table.below(column, bound)?;
             if !remove.is_empty() {
-                changes.push(Change { table: index, remove, insert: None, replace: false });
+                changes.push(Change::remove(index, remove));
             }
         }
         Ok(changes)
@@ -395,12 +335,8 @@ impl Old {
 impl Operator for Aggregate {
     fn tables(&self) -> Vec<TableSpec> {
         let groups: Vec<usize> = (0..self.group.len()).collect();
-        let main = TableSpec { schema: self.state_schema.clone(), key: groups.clone() };
-        let once = self.calls.iter().filter_map(|call| call.once.as_ref()).map(|ty| TableSpec {
-            schema: self.once_schema(ty),
-            key: (0..=self.group.len()).collect(),
-        });
-        std::iter::once(main).chain(once).collect()
+        let main = TableSpec { schema: self.state_schema.clone(), key: groups };
+        std::iter::once(main).chain(self.once_tables()).collect()
     }
 
     fn schema(&self) -> SchemaRef {
@@ -423,9 +359,11 @@ impl Operator for Aggregate {
         let n = grouped.groups;
         let keys = Keys::new(&grouped.columns, n)?;
         let old = Old::look_up(&tables[0], &keys, &self.states, self.group.len())?;
-        let states = self.advance(tables, &grouped, &old, &mut changes)?;
+        let numbers = self.number(tables, &old, &mut changes)?;
+        let states = self.advance(tables, &grouped, numbers.as_ref(), &old, &mut changes)?;
         let output = self.output(&grouped, &old, &states)?;
-        changes.push(self.keep(&grouped, &old, &states, moment)?);
+        let kept = states.into_iter().flatten().chain(numbers.map(|n| Arc::new(n) as ArrayRef));
+        changes.push(self.keep(&grouped, keys, &old, kept.collect(), moment)?);
         Ok(Step { output, changes, late })
     }
 }
@@ -435,25 +373,26 @@ impl Aggregate {
     fn keep(
         &self,
         grouped: &Grouped,
+        keys: Keys,
         old: &Old,
-        states: &[Vec<ArrayRef>],
+        kept: Vec<ArrayRef>,
         moment: &Moment,
     ) -> Result<Change> {
         let n = grouped.groups;
-        let alive = self.alive(states, n);
+        let alive = self.alive(&kept, n);
         let open = self.open(&grouped.columns, n, moment)?;
-        let columns = grouped.columns.iter().chain(states.iter().flatten()).cloned().collect();
+        let columns = grouped.columns.iter().cloned().chain(kept).collect();
         let all = batch(&self.state_schema, columns, n)?;
         let stays = |group: &u32| alive[*group as usize] && open[*group as usize];
         let kept: Vec<u32> = (0..n as u32).filter(stays).collect();
         let gone = old.groups.iter().filter(|group| !stays(&(**group as u32)));
         let remove = gone.map(|group| old.at[*group]).collect();
-        let rows = match kept.len() == n {
-            true => all,
-            false => super::rows::take_rows(&all, &kept)?,
+        let insert = match kept.len() == n {
+            true => (keys, all),
+            false => (keys.take(&kept)?, super::rows::take_rows(&all, &kept)?),
         };
-        let keys = Keys::new(&rows.columns()[..self.group.len()], rows.num_rows())?;
-        Ok(Change { table: 0, remove, insert: Some((keys, rows)), replace: true })
+        let replaced = kept.iter().map(|group| old.at[*group as usize]).collect();
+        Ok(Change { table: 0, remove, insert: Some(insert), replaced })
     }
 
     /// Old rows taken away, new rows put in; nothing where they are the same.
@@ -469,7 +408,8 @@ impl Aggregate {
             let fresh: Vec<u32> = (0..n as u32).filter(|g| old.at[*g as usize].is_none()).collect();
             return Ok(vec![super::rows::take_rows(&new_rows, &fresh)?]);
         }
-        let alive = self.alive(states, n);
+        let counts: Vec<ArrayRef> = states.iter().flatten().take(2).cloned().collect();
+        let alive = self.alive(&counts, n);
         let count = old.groups.len();
         let at = UInt32Array::from_iter_values(old.groups.iter().map(|group| *group as u32));
         let columns: Vec<ArrayRef> =

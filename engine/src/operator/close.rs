@@ -51,8 +51,7 @@ impl Operator for Close {
         }
         let output: Vec<RecordBatch> = output.into_iter().filter(|b| b.num_rows() > 0).collect();
         let put = self.side.stored(&put)?;
-        let insert = Some((self.side.stored_keys(&put)?, put));
-        let changes = vec![Change { table: 0, remove, insert, replace: false }];
+        let changes = vec![Change::new(0, remove, (self.side.stored_keys(&put)?, put))];
         Ok(Step { output, changes, late })
     }
 }

@@ -174,7 +174,7 @@ impl Side {
             }
         }
         let keys = self.stored_keys(&put)?;
-        Ok(vec![Change { table: index, remove, insert: Some((keys, put)), replace: false }])
+        Ok(vec![Change::new(index, remove, (keys, put))])
     }
 
     /// Where the rows lie that the epoch takes away.

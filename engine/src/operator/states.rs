@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arrow::array::RecordBatch;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
 use crate::state::{Address, Keys, Table, TableImage, TableSpec};
@@ -42,8 +44,21 @@ pub struct Change {
     pub remove: Vec<Address>,
     /// Rows to put in.
     pub insert: Option<(Keys, RecordBatch)>,
-    /// A row put in takes the place of the one with its key.
-    pub replace: bool,
+    /// Per row put in the one of its key whose place it takes, NONE for none; left empty
+    /// where no row takes another's place.
+    pub replaced: Vec<Address>,
+}
+
+impl Change {
+    /// Takes rows away.
+    pub fn remove(table: usize, remove: Vec<Address>) -> Self {
+        Self { table, remove, insert: None, replaced: Vec::new() }
+    }
+
+    /// Takes rows away and puts others in.
+    pub fn new(table: usize, remove: Vec<Address>, insert: (Keys, RecordBatch)) -> Self {
+        Self { table, remove, insert: Some(insert), replaced: Vec::new() }
+    }
 }
 
 /// One shard of one operator.
@@ -54,11 +69,14 @@ pub struct Shard {
     started: bool,
     late: u64,
     pending_late: u64,
+    /// What the epoch's execution put out, for the other places that read it.
+    output: Option<Vec<RecordBatch>>,
 }
 
 impl Shard {
     fn new(tables: Vec<Table>, started: bool) -> Self {
-        Self { tables, pending: Vec::new(), ran: false, started, late: 0, pending_late: 0 }
+        let pending = Vec::new();
+        Self { tables, pending, ran: false, started, late: 0, pending_late: 0, output: None }
     }
 
     pub fn tables(&self) -> &[Table] {
@@ -70,12 +88,22 @@ impl Shard {
         self.started
     }
 
+    /// What it put out in this epoch already, if another place has asked for it.
+    pub fn output(&self) -> Option<Vec<RecordBatch>> {
+        self.output.clone()
+    }
+
+    pub fn keep_output(&mut self, output: &[RecordBatch]) {
+        self.output = Some(output.to_vec());
+    }
+
     /// Keeps the changes of an execution until the whole plan went well.
     pub fn propose(&mut self, changes: Vec<Change>, late: u64) {
         (self.pending, self.pending_late, self.ran) = (changes, late, true);
     }
 
     fn apply(&mut self) -> Result<()> {
+        self.output = None;
         for change in std::mem::take(&mut self.pending) {
             let table = self
                 .tables
@@ -83,8 +111,8 @@ impl Shard {
                 .ok_or_else(|| Error::internal("an operator names a table it does not have"))?;
             table.remove(&change.remove)?;
             match change.insert {
-                Some((keys, rows)) if change.replace => table.upsert(&keys, &rows)?,
-                Some((keys, rows)) => table.insert(&keys, &rows)?,
+                Some((keys, rows)) if change.replaced.is_empty() => table.insert(&keys, &rows)?,
+                Some((keys, rows)) => table.replace(&keys, &change.replaced, &rows)?,
                 None => {}
             }
         }
@@ -97,18 +125,56 @@ impl Shard {
     }
 
     fn discard(&mut self) {
+        self.output = None;
         self.pending.clear();
         (self.pending_late, self.ran) = (0, false);
     }
 }
 
-type Shards = Arc<Vec<tokio::sync::Mutex<Shard>>>;
+/// One operator.
+pub struct Held {
+    pub shards: Vec<tokio::sync::Mutex<Shard>>,
+    /// In how many places of the plan it stands.
+    places: AtomicUsize,
+    /// The rows of the epoch at hand.
+    gathered: Mutex<Arc<OnceCell<Gathered>>>,
+}
+
+impl Held {
+    /// Whether its output is read in more than one place.
+    pub fn is_shared(&self) -> bool {
+        self.places.load(Relaxed) > 1
+    }
+
+    /// The epoch's rows, to be gathered once.
+    pub fn gathered(&self) -> Arc<OnceCell<Gathered>> {
+        Arc::clone(&self.gathered.lock())
+    }
+
+    async fn apply(&self) -> Result<()> {
+        *self.gathered.lock() = Arc::default();
+        for shard in &self.shards {
+            shard.lock().await.apply()?;
+        }
+        Ok(())
+    }
+
+    async fn discard(&self) {
+        *self.gathered.lock() = Arc::default();
+        for shard in &self.shards {
+            shard.lock().await.discard();
+        }
+    }
+}
+
+/// Per shard and input the rows of an epoch; taken by the shard.
+pub type Gathered = Vec<Mutex<Vec<Vec<RecordBatch>>>>;
 
 /// All state of one query.
 pub struct States {
     shards: usize,
     moment: RwLock<Moment>,
-    operators: Mutex<BTreeMap<usize, Shards>>,
+    operators: Mutex<BTreeMap<usize, Arc<Held>>>,
     /// What a snapshot held, until the operators ask for it.
     restored: Mutex<Option<BTreeMap<String, TableImage>>>,
     /// Bytes in memory for each operator.
@@ -150,6 +216,11 @@ impl States {
         *self.moment.write() = moment;
     }
 
+    /// A physical plan is about to be made.
+    pub fn begin_plan(&self) {
+        self.operators.lock().values().for_each(|held| held.places.store(0, Relaxed));
+    }
+
     /// Makes the shards of an operator, unless it has them.
     pub(super) fn register(
         &self,
@@ -158,7 +229,8 @@ impl States {
         specs: impl Fn() -> Vec<TableSpec>,
     ) -> Result<()> {
         let mut operators = self.operators.lock();
-        if operators.contains_key(&id) {
+        if let Some(held) = operators.get(&id) {
+            held.places.fetch_add(1, Relaxed);
             return Ok(());
         }
         let mut restored = self.restored.lock();
@@ -183,44 +255,41 @@ impl States {
             }
             all.push(tokio::sync::Mutex::new(Shard::new(tables, started)));
         }
-        operators.insert(id, Arc::new(all));
+        let places = AtomicUsize::new(1);
+        operators.insert(id, Arc::new(Held { shards: all, places, gathered: Mutex::default() }));
         Ok(())
     }
 
-    pub(super) fn operator(&self, id: usize) -> Result<Shards> {
+    pub(super) fn operator(&self, id: usize) -> Result<Arc<Held>> {
         let operators = self.operators.lock();
         operators.get(&id).cloned().ok_or_else(|| Error::internal(format!("no state of #{id}")))
     }
 
-    fn all(&self) -> Vec<(usize, Shards)> {
-        self.operators.lock().iter().map(|(id, shards)| (*id, Arc::clone(shards))).collect()
+    fn all(&self) -> Vec<(usize, Arc<Held>)> {
+        self.operators.lock().iter().map(|(id, held)| (*id, Arc::clone(held))).collect()
     }
 
     /// Makes the changes of the execution that has ended.
     pub async fn apply(&self) -> Result<()> {
-        for (_, shards) in self.all() {
-            for shard in shards.iter() {
-                shard.lock().await.apply()?;
-            }
+        for (_, held) in self.all() {
+            held.apply().await?;
         }
         Ok(())
     }
 
     /// Forgets what an execution proposed that failed.
     pub async fn discard(&self) {
-        for (_, shards) in self.all() {
-            for shard in shards.iter() {
-                shard.lock().await.discard();
-            }
+        for (_, held) in self.all() {
+            held.discard().await;
         }
     }
 
     /// Every table as it is now; shares memory with it.
     pub async fn images(&self) -> Result<BTreeMap<String, TableImage>> {
         let mut images = BTreeMap::new();
-        for (id, shards) in self.all() {
-            for (shard, held) in shards.iter().enumerate() {
-                for (table, rows) in held.lock().await.tables.iter_mut().enumerate() {
+        for (id, held) in self.all() {
+            for (shard, of) in held.shards.iter().enumerate() {
+                for (table, rows) in of.lock().await.tables.iter_mut().enumerate() {
                     images.insert(format!("{id}.{shard}.{table}"), rows.image()?);
                 }
             }
@@ -231,8 +300,8 @@ impl States {
     /// Rows kept, bytes of memory they take, and rows that came too late.
     pub async fn size(&self) -> StateSize {
         let mut size = StateSize::default();
-        for (_, shards) in self.all() {
-            for shard in shards.iter() {
+        for (_, held) in self.all() {
+            for shard in &held.shards {
                 let shard = shard.lock().await;
                 size.late += shard.late;
                 for table in &shard.tables {

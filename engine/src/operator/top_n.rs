@@ -144,8 +144,7 @@ impl TopN {
         let put: Vec<u32> =
             (held..after.len()).filter(|row| stays(*row)).map(|row| row as u32).collect();
         let put = self.side.stored(&take_rows(&candidates.rows, &put)?)?;
-        let insert = Some((self.side.stored_keys(&put)?, put));
-        Ok(Change { table: 0, remove: remove.collect(), insert, replace: false })
+        Ok(Change::new(0, remove.collect(), (self.side.stored_keys(&put)?, put)))
     }
 
     /// Rows whose rank went, came or changed.
@@ -192,7 +191,7 @@ impl Operator for TopN {
             let ty = self.side.rows.field(free.column).data_type();
             if let Some(bound) = free.closed(ty, moment) {
                 let remove = tables[0].below(free.column, bound)?;
-                changes.push(Change { table: 0, remove, insert: None, replace: false });
+                changes.push(Change::remove(0, remove));
             }
         }
         if arrived.changes.is_empty() {

@@ -88,7 +88,8 @@ impl Upsert {
         let columns: Vec<ArrayRef> =
             self.key.iter().map(|column| Arc::clone(new.column(*column))).collect();
         let keys = Keys::new(&normalized(columns)?, new.num_rows())?;
-        let change = Change { table: 0, remove, insert: Some((keys, new)), replace: true };
+        let replaced = stays.iter().map(|row| at[*row as usize]).collect();
+        let change = Change { table: 0, remove, insert: Some((keys, new)), replaced };
         Ok((join(&rows, Int64Array::from(weights))?, change))
     }
 }
