@@ -9,6 +9,7 @@
 //! own).
 
 pub mod check;
+pub mod durations;
 pub mod explain;
 pub mod info;
 pub mod leaf;
@@ -30,7 +31,7 @@ use datafusion::common::hash_utils::RandomState;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableScanBuilder};
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_plan::ExecutionPlan;
@@ -41,6 +42,7 @@ use crate::epoch::EpochPlan;
 use crate::error::{Error, Result};
 use crate::lake::LakeTable;
 use crate::operator::states::States;
+use crate::plan::durations::IntervalsToDurations;
 use crate::plan::info::Info;
 use crate::plan::node::Stateful;
 use crate::plan::rewrite::{Node, Rewriter};
@@ -95,7 +97,7 @@ impl ContinuousPlan {
     /// # Errors
     /// [`Error::Unsupported`] names what can't be maintained incrementally.
     pub fn new(plan: LogicalPlan, mut state: SessionState, options: &PlanOptions) -> Result<Self> {
-        configure(&mut state);
+        state = configure(state);
         if !check::check(&plan)? {
             return Err(Error::invalid_hint(
                 "the query reads no source, so nothing would ever change it",
@@ -196,6 +198,7 @@ impl ContinuousPlan {
             Some(states) => {
                 let logical = self.with_snapshots(&self.incremental, &epoch.tables).await?;
                 let logical = if self.timed { fold_time(logical, &state)? } else { logical };
+                states.begin_plan();
                 let planner = physical::planner(Arc::clone(states), &state);
                 planner.create_physical_plan(&logical, &state).await?
             }
@@ -264,7 +267,7 @@ const DATAFUSION_VERSION: &str = datafusion::DATAFUSION_VERSION;
 const FINGERPRINT_SEED: u64 = 0x6669_6e67_6572;
 
 /// What continuous plans need of DataFusion.
-fn configure(state: &mut SessionState) {
+fn configure(mut state: SessionState) -> SessionState {
     // Names that the optimizer makes up are numbered anew: the same query makes the same
     // plan, whatever was planned before it.
     state.execution_props_mut().alias_generator = Arc::new(AliasGenerator::new());
@@ -281,6 +284,8 @@ fn configure(state: &mut SessionState) {
     // Rows must keep their order: a run after a crash repeats it to the bit.
     optimizer.enable_round_robin_repartition = false;
     optimizer.repartition_joins = false;
+    let rule = Arc::new(IntervalsToDurations);
+    SessionStateBuilder::new_from_existing(state).with_optimizer_rule(rule).build()
 }
 
 fn is_stateful(plan: &LogicalPlan) -> Result<bool> {

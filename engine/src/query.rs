@@ -154,6 +154,7 @@ impl Query {
         let processed = self.outlet.process(rows).await?;
         let epoch = processed.epoch;
         self.outlet.committer().commit(processed).await?;
+        self.outlet.saved().await?;
         Ok(Some(epoch))
     }
 
@@ -245,7 +246,8 @@ async fn drain(outlet: &mut Outlet, mut receiver: mpsc::Receiver<EpochRows>) -> 
         let processed = processed?;
         committing.spawn(async move { committer.commit(processed).await });
     }
-    settle(&mut committing).await
+    settle(&mut committing).await?;
+    outlet.saved().await
 }
 
 /// Waits for the commit under way, if there is one.

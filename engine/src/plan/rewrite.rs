@@ -38,14 +38,15 @@ pub struct Node {
 /// Rewrites one plan; numbers its stateful operators in the order in which it meets them.
 #[derive(Debug)]
 pub struct Rewriter {
-    operators: usize,
+    /// By what they do over which inputs.
+    operators: HashMap<String, usize>,
     /// `EMIT ON WINDOW CLOSE`.
     on_close: bool,
 }
 
 impl Rewriter {
     pub fn new(on_close: bool) -> Self {
-        Self { operators: 0, on_close }
+        Self { operators: HashMap::new(), on_close }
     }
 
     /// Rewrites a whole query.
@@ -89,7 +90,8 @@ impl Rewriter {
         }
     }
 
-    /// Puts a stateful operator over its inputs.
+    /// Puts a stateful operator over its inputs. One that the query has already, over the
+    /// same inputs, is the same one: it keeps its state once, and runs once.
     fn stateful(
         &mut self,
         op: Op,
@@ -98,9 +100,12 @@ impl Rewriter {
         info: Info,
         notes: Vec<String>,
     ) -> Result<Node> {
-        self.operators += 1;
         let schema = if info.retracting { with_weight(schema)? } else { Arc::new(schema.clone()) };
-        let node = Arc::new(Stateful { id: self.operators, op, inputs, schema, notes });
+        let mut text = format!("{op:?} {schema:?}");
+        inputs.iter().for_each(|input| text.extend([input.display_indent_schema().to_string()]));
+        let next = self.operators.len() + 1;
+        let id = *self.operators.entry(text).or_insert(next);
+        let node = Arc::new(Stateful { id, op, inputs, schema, notes });
         Ok(Node { plan: LogicalPlan::Extension(Extension { node }), info })
     }
 
