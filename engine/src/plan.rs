@@ -66,7 +66,7 @@ pub struct PlanOptions {
     pub on_close: bool,
     /// Into how many shards state is dealt out; 0: one a partition of DataFusion.
     pub shards: usize,
-    /// Bytes of state in memory for each operator; the rest lies on disk.
+    /// Bytes of state in memory; the rest lies on disk.
     pub state_memory_limit: Option<usize>,
 }
 

@@ -116,11 +116,22 @@ impl Shard {
                 None => {}
             }
         }
-        for table in &mut self.tables {
-            table.maintain()?;
-        }
         self.late += std::mem::take(&mut self.pending_late);
         self.started |= std::mem::take(&mut self.ran);
+        Ok(())
+    }
+
+    fn memory(&self) -> usize {
+        self.tables.iter().map(Table::memory).sum()
+    }
+
+    /// Compacts and moves to files; `share` is how much of its memory each table may keep.
+    fn maintain(&mut self, share: f64) -> Result<()> {
+        for table in &mut self.tables {
+            let limit = table.memory() as f64 * share;
+            table.set_memory_limit(if share < 1.0 { limit as usize } else { usize::MAX });
+            table.maintain()?;
+        }
         Ok(())
     }
 
@@ -151,12 +162,16 @@ impl Held {
         Arc::clone(&self.gathered.lock())
     }
 
-    async fn apply(&self) -> Result<()> {
+    /// Answers how many bytes of memory it then takes.
+    async fn apply(&self) -> Result<usize> {
         *self.gathered.lock() = Arc::default();
+        let mut memory = 0;
         for shard in &self.shards {
-            shard.lock().await.apply()?;
+            let mut shard = shard.lock().await;
+            shard.apply()?;
+            memory += shard.memory();
         }
-        Ok(())
+        Ok(memory)
     }
 
     async fn discard(&self) {
@@ -177,7 +192,7 @@ pub struct States {
     operators: Mutex<BTreeMap<usize, Arc<Held>>>,
     /// What a snapshot held, until the operators ask for it.
     restored: Mutex<Option<BTreeMap<String, TableImage>>>,
-    /// Bytes in memory for each operator.
+    /// Bytes in memory for all of them.
     memory_limit: Option<usize>,
 }
 
@@ -235,7 +250,6 @@ impl States {
         }
         let mut restored = self.restored.lock();
         let started = restored.is_some();
-        let count = specs().len();
         let mut all = Vec::with_capacity(shards);
         for shard in 0..shards {
             let mut tables = Vec::new();
@@ -246,10 +260,9 @@ impl States {
                     Some(image) => Table::restore(spec, image)?,
                     None => Table::new(spec)?,
                 };
-                if let Some(limit) = self.memory_limit {
+                if self.memory_limit.is_some() {
                     // What is beyond it is no more than a cache: a snapshot restores it.
                     table.spill_to(&std::env::temp_dir());
-                    table.set_memory_limit(limit / (shards * count).max(1));
                 }
                 tables.push(table);
             }
@@ -269,10 +282,19 @@ impl States {
         self.operators.lock().iter().map(|(id, held)| (*id, Arc::clone(held))).collect()
     }
 
-    /// Makes the changes of the execution that has ended.
+    /// Makes the changes of the execution that has ended. What is then too much for memory
+    /// moves to files, of each table in proportion.
     pub async fn apply(&self) -> Result<()> {
-        for (_, held) in self.all() {
-            held.apply().await?;
+        let all = self.all();
+        let mut memory = 0;
+        for (_, held) in &all {
+            memory += held.apply().await?;
+        }
+        let share = self.memory_limit.map_or(1.0, |limit| limit as f64 / memory.max(1) as f64);
+        for (_, held) in &all {
+            for shard in &held.shards {
+                shard.lock().await.maintain(share)?;
+            }
         }
         Ok(())
     }

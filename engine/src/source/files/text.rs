@@ -25,13 +25,11 @@ use crate::source::files::records::Ending;
 use crate::source::files::{PARTITION, Shared};
 use crate::source::{Chunk, Reader, Rejected, Rows};
 
-/// Bytes read at a time.
-const BLOCK: u64 = 4 << 20;
-/// Bytes decoded at a time: they stay in a core's cache while they are scanned and then
-/// read column by column.
-const PIECE: usize = 1 << 20;
+/// Bytes read and decoded at a time: they stay in a core's cache while they are scanned and
+/// then read column by column.
+const BLOCK: u64 = 1 << 20;
 /// Bytes looked at to guess the length of a row, or to find the end of one.
-const SAMPLE: u64 = 64 << 10;
+const SAMPLE: u64 = 16 << 10;
 /// A line that is longer is no line.
 const MAX_LINE: u64 = 1 << 30;
 
@@ -121,14 +119,15 @@ impl Pool {
         }
     }
 
-    fn decode(&self, block: Block) -> Result<(Chunk, Vec<Rejected>)> {
+    fn decode(&self, block: Block, bytes: Bytes) -> Result<(Chunk, Vec<Rejected>)> {
         let idle = self.idle.lock().get_mut(&block.header).and_then(Vec::pop);
         let mut decoder = match idle {
             Some(decoder) => decoder,
             None => self.make(block.header.as_deref())?,
         };
         let header = block.header.clone();
-        let (chunk, mut rejected) = decoder.decode(block.records(self.format == Format::Raw)?)?;
+        let (chunk, mut rejected) =
+            decoder.decode(block.records(bytes, self.format == Format::Raw)?)?;
         self.idle.lock().entry(header).or_default().push(decoder);
         for record in &mut rejected {
             record.payload = record.payload.take().map(without_line_break);
@@ -149,11 +148,12 @@ fn line_content(line: &[u8]) -> &[u8] {
 
 /// Whole records of one file.
 struct Block {
-    bytes: Bytes,
     file: Arc<FileEntry>,
     name: Arc<str>,
     /// Within the file.
-    start: u64,
+    range: Range<u64>,
+    /// If they had to be read to find out where the records end.
+    bytes: Option<Bytes>,
     /// Of the file, where it has one; then the first line of the file is no record.
     header: Header,
     ending: Ending,
@@ -162,11 +162,12 @@ struct Block {
 impl Block {
     /// The records in place; a `bare` one is a copy without its line break. Blank lines
     /// and the header are NULL: no records.
-    fn records(self, bare: bool) -> Result<RawBatch> {
+    fn records(self, bytes: Bytes, bare: bool) -> Result<RawBatch> {
         let too_long = || Error::internal("a block of lines is longer than 2 GiB");
-        let mut rest: &[u8] = &self.bytes;
+        let mut rest: &[u8] = &bytes;
         let (mut bounds, mut valid) = (Vec::new(), Vec::new());
-        let mut at = match self.start == 0 && rest.starts_with(b"\xEF\xBB\xBF") {
+        let start = self.range.start;
+        let mut at = match start == 0 && rest.starts_with(b"\xEF\xBB\xBF") {
             true => 3,
             false => 0,
         };
@@ -179,18 +180,18 @@ impl Block {
                 break;
             }
             let blank = line[..length].trim_ascii().is_empty();
-            let heading = self.start == 0 && valid.is_empty() && self.header.is_some();
+            let heading = start == 0 && valid.is_empty() && self.header.is_some();
             valid.push(!blank && !heading);
             at += length;
             bounds.push(i32::try_from(at).map_err(|_| too_long())?);
         }
         let rows = valid.len();
-        let first = self.file.start + self.start as i64;
+        let first = self.file.start + start as i64;
         let offsets = bounds.iter().take(rows).map(|bound| first + i64::from(*bound));
         let offsets = Int64Array::from_iter_values(offsets);
         let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
         let bounds = OffsetBuffer::new(ScalarBuffer::from(bounds));
-        let mut payloads = BinaryArray::try_new(bounds, Buffer::from(self.bytes), nulls)?;
+        let mut payloads = BinaryArray::try_new(bounds, Buffer::from(bytes), nulls)?;
         if bare {
             payloads = payloads.iter().map(|line| line.map(line_content)).collect();
         }
@@ -246,21 +247,37 @@ impl TextReader {
             for segment in segments {
                 let header = self.header(&segment.file).await?;
                 let name: Arc<str> = self.shared.place.display(&segment.file.location()).into();
-                let (mut start, end) = (segment.range.start, segment.range.end);
+                let Range { mut start, end } = segment.range;
                 while start < end {
-                    let mut rest = whole_records(&self.shared, &segment.file, start..end).await?;
-                    let ending = self.shared.ending;
-                    while !rest.is_empty() {
-                        let piece = rest.get(..PIECE).map_or(0, |piece| ending.whole(piece));
-                        let bytes = rest.split_to(if piece == 0 { rest.len() } else { piece });
-                        let length = bytes.len() as u64;
-                        let (file, name) = (Arc::clone(&segment.file), Arc::clone(&name));
-                        let header = header.clone();
-                        yield Block { bytes, file, name, start, header, ending };
-                        start += length;
-                    }
+                    let (range, bytes) = self.next_block(&segment.file, start..end).await?;
+                    start = range.end;
+                    let (file, name) = (Arc::clone(&segment.file), Arc::clone(&name));
+                    let (header, ending) = (header.clone(), self.shared.ending);
+                    yield Block { file, name, range, bytes, header, ending };
                 }
             }
+        }
+    }
+
+    /// The records at the start of `range`. Where a line break ends one wherever it stands,
+    /// only the end is looked for, so that blocks are read side by side.
+    async fn next_block(
+        &self,
+        file: &FileEntry,
+        range: Range<u64>,
+    ) -> Result<(Range<u64>, Option<Bytes>)> {
+        if self.shared.ending != Ending::LineBreak {
+            let bytes = whole_records(&self.shared, file, range.clone()).await?;
+            return Ok((range.start..range.start + bytes.len() as u64, Some(bytes)));
+        }
+        let target = range.start + BLOCK;
+        if target >= range.end {
+            return Ok((range, None));
+        }
+        let end = line_end(&self.shared, file, target - 1).await?.min(range.end);
+        match end - range.start > MAX_LINE {
+            true => Err(no_text(&self.shared, file)),
+            false => Ok((range.start..end, None)),
         }
     }
 }
@@ -307,12 +324,14 @@ async fn whole_records(shared: &Shared, file: &FileEntry, range: Range<u64>) -> 
         }
         size *= 2;
         if size > MAX_LINE {
-            let file = shared.place.display(&file.location());
-            return Err(
-                shared.fault(format!("{file} has a record of more than 1 GiB: is it text?"))
-            );
+            return Err(no_text(shared, file));
         }
     }
+}
+
+fn no_text(shared: &Shared, file: &FileEntry) -> Error {
+    let file = shared.place.display(&file.location());
+    shared.fault(format!("{file} has a record of more than 1 GiB: is it text?"))
 }
 
 #[async_trait]
@@ -322,9 +341,13 @@ impl Reader for TextReader {
         let segments = self.shared.segments(*range).await?;
         let (pool, shared) = (Arc::clone(&self.pool), Arc::clone(&self.shared));
         let decode = |block: Block| {
-            let pool = Arc::clone(&pool);
+            let (pool, shared) = (Arc::clone(&pool), Arc::clone(&shared));
             async move {
-                tokio::task::spawn_blocking(move || pool.decode(block))
+                let bytes = match &block.bytes {
+                    Some(bytes) => bytes.clone(),
+                    None => shared.fetch(&block.file, block.range.clone()).await?,
+                };
+                tokio::task::spawn_blocking(move || pool.decode(block, bytes))
                     .await
                     .map_err(|error| Error::internal(error.to_string()))?
             }
