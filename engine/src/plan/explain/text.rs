@@ -133,6 +133,11 @@ fn literal(text: &str) -> Option<(String, usize)> {
         let nanos: i64 = rest[..end].parse().ok()?;
         return Some((interval(nanos), INTERVAL.len() + end + INTERVAL_END.len()));
     }
+    if let Some((name, nanos)) = DURATIONS.iter().find(|(name, _)| text.starts_with(*name)) {
+        let end = text[name.len()..].find("\")")?;
+        let count: i64 = text[name.len()..name.len() + end].parse().ok()?;
+        return Some((interval(count.checked_mul(*nanos)?), name.len() + end + 2));
+    }
     if let Some(name) = TEXTS.iter().find(|name| text.starts_with(**name)) {
         let end = text[name.len()..].find("\")")?;
         let content = &text[name.len()..name.len() + end];
@@ -142,6 +147,14 @@ fn literal(text: &str) -> Option<(String, usize)> {
     let end = text.find(')')?;
     Some((text[name.len()..end].to_owned(), end + 1))
 }
+
+/// Spans of time, and nanoseconds of their unit.
+const DURATIONS: [(&str, i64); 4] = [
+    ("DurationSecond(\"", 1_000_000_000),
+    ("DurationMillisecond(\"", 1_000_000),
+    ("DurationMicrosecond(\"", 1_000),
+    ("DurationNanosecond(\"", 1),
+];
 
 fn interval(nanos: i64) -> String {
     const UNITS: [(i64, &str); 5] = [
@@ -166,6 +179,7 @@ mod tests {
                       nanoseconds: 90000000000 }\"), at)";
         for (text, wanted) in [
             (minute, "date_bin(INTERVAL '90' SECOND, at)"),
+            ("at + DurationMicrosecond(\"-2000000\")", "at + INTERVAL '-2' SECOND"),
             ("count(Int64(1)) AS count(*) AS n, __weight", "count(*) AS n"),
             ("a = Int64(-3) AND b = Utf8(\"it's\")", "a = -3 AND b = 'it''s'"),
             ("myInt64(x) = Float64(0.5)", "myInt64(x) = 0.5"),
