@@ -50,6 +50,10 @@ pub struct EpochPlan {
     /// Bounded sources that are read to their end with this epoch: their event time is over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ended: BTreeSet<String>,
+    /// Source name → partitions that hold more than is read with this epoch: until one of
+    /// their rows is read, nobody knows how far their event time is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<String, BTreeSet<PartitionId>>,
 }
 
 impl EpochPlan {

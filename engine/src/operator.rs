@@ -19,6 +19,8 @@
 
 pub mod aggregate;
 pub mod close;
+pub mod complete;
+pub mod invariants;
 pub mod join;
 pub mod recompute;
 pub mod rows;
@@ -115,6 +117,17 @@ impl OperatorExec {
             Boundedness::Bounded,
         );
         Ok(Self { id, operator, inputs, keys, states, properties: Arc::new(properties) })
+    }
+
+    /// Shards that have not been executed in this epoch.
+    async fn left_out(&self) -> Result<Vec<usize>> {
+        let mut left = Vec::new();
+        for (shard, state) in self.states.operator(self.id)?.shards.iter().enumerate() {
+            if !state.lock().await.ran() {
+                left.push(shard);
+            }
+        }
+        Ok(left)
     }
 
     fn with_inputs(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Self {

@@ -68,6 +68,8 @@ pub struct PlanOptions {
     pub shards: usize,
     /// Bytes of state in memory; the rest lies on disk.
     pub state_memory_limit: Option<usize>,
+    /// Whether each changelog is checked on its way ([`crate::operator::invariants`]).
+    pub checked: bool,
 }
 
 /// A query that passed the checks, ready to be executed epoch by epoch.
@@ -81,6 +83,7 @@ pub struct ContinuousPlan {
     info: Info,
     /// `None` for a plan that keeps no state.
     states: Option<Arc<States>>,
+    checked: bool,
     planned: Option<Planned>,
 }
 
@@ -120,9 +123,19 @@ impl ContinuousPlan {
         };
         let limit = options.state_memory_limit;
         let states = is_stateful(&incremental)?.then(|| Arc::new(States::new(shards, limit)));
-        let planned = None;
-        let mut this =
-            Self { logical, state, inputs, tables, timed, incremental, info, states, planned };
+        let (planned, checked) = (None, options.checked);
+        let mut this = Self {
+            logical,
+            state,
+            inputs,
+            tables,
+            timed,
+            incremental,
+            info,
+            states,
+            checked,
+            planned,
+        };
         this.find_projections()?;
         Ok(this)
     }
@@ -130,6 +143,18 @@ impl ContinuousPlan {
     /// What is known of its result: whether it may take rows away, and its key.
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// Whether there may be rows although nothing was read: a global aggregate has one.
+    pub fn from_nothing(&self) -> bool {
+        let is = |node: &LogicalPlan| match node {
+            LogicalPlan::Extension(extension) => {
+                let stateful = extension.node.as_any().downcast_ref::<Stateful>();
+                Ok(stateful.is_some_and(|stateful| stateful.op.from_nothing()))
+            }
+            _ => Ok(false),
+        };
+        self.incremental.exists(is).unwrap_or(false)
     }
 
     /// The state of its operators; `None` for a plan that keeps none.
@@ -199,8 +224,9 @@ impl ContinuousPlan {
                 let logical = self.with_snapshots(&self.incremental, &epoch.tables).await?;
                 let logical = if self.timed { fold_time(logical, &state)? } else { logical };
                 states.begin_plan();
-                let planner = physical::planner(Arc::clone(states), &state);
-                planner.create_physical_plan(&logical, &state).await?
+                let planner = physical::planner(Arc::clone(states), &state, self.checked);
+                let plan = planner.create_physical_plan(&logical, &state).await?;
+                if self.checked { physical::checked(plan, &self.info, states)? } else { plan }
             }
         };
         Ok(Planned { physical, tables: epoch.tables.clone(), timestamp_us: epoch.timestamp_us })

@@ -130,6 +130,7 @@ pub struct Engine {
     lease: Option<Arc<Lease>>,
     /// Opened for reading, and nobody else runs it.
     asleep: bool,
+    checked: bool,
     catalog: Catalog,
     queries: RwLock<BTreeMap<String, Arc<QueryHandle>>>,
     dead_letters: Mutex<HashMap<String, Arc<DeadLetters>>>,
@@ -142,6 +143,8 @@ pub struct Parts {
     pub memory: MemoryBroker,
     /// In place of the one that the configuration names.
     pub warehouse: Option<Warehouse>,
+    /// Whether each changelog is checked on its way: for tests.
+    pub checked: bool,
 }
 
 impl Engine {
@@ -166,6 +169,7 @@ impl Engine {
             memory: parts.memory,
             lease,
             asleep,
+            checked: parts.checked,
             catalog,
             queries: RwLock::default(),
             dead_letters: Mutex::default(),
@@ -186,6 +190,11 @@ impl Engine {
 
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether changelogs are checked on their way.
+    pub fn checked(&self) -> bool {
+        self.checked
     }
 
     /// Topics of `connector = 'memory'`.

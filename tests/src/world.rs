@@ -59,6 +59,7 @@ impl World {
             clock: self.clock.clone(),
             memory: self.broker.clone(),
             warehouse: Some(Warehouse::with_store(url()?, store)),
+            checked: true,
         };
         Ok(Database::open_with(self.config.clone(), Access::Step, parts).await?)
     }

@@ -189,6 +189,9 @@ impl Aggregate {
         for (index, call) in self.calls.iter().enumerate() {
             let mut accumulator = call.accumulator()?;
             let table = once.iter().find(|(call, _)| *call == index).map(|(_, table)| *table);
+            if table.is_some() || !grouped.at_once(old) {
+                self.announce(call, grouped.groups, accumulator.as_mut())?;
+            }
             if !old.groups.is_empty() {
                 let held = &old.states[index];
                 accumulator.merge_batch(held, &old.groups, grouped.groups)?;
@@ -207,18 +210,18 @@ impl Aggregate {
                     }
                 }
             }
-            if grouped.rows.is_empty() && old.groups.is_empty() {
-                // A global aggregate over nothing has a value all the same.
-                let args = evaluate(&call.function.expressions(), &self.no_rows())?;
-                accumulator.update_batch(&args, &[], None, grouped.groups)?;
-            }
             states.push(accumulator.state(EmitTo::All)?);
         }
         Ok(states)
     }
 
-    fn no_rows(&self) -> RecordBatch {
-        RecordBatch::new_empty(self.input.clone())
+    /// Tells an accumulator of `n` groups that may have had no row yet. Told of them with
+    /// rows, it takes it that all have had one (a sum of nothing would be 0, not NULL).
+    fn announce(&self, call: &Call, n: usize, to: &mut dyn GroupsAccumulator) -> Result<()> {
+        let nothing = RecordBatch::new_empty(self.input.clone());
+        let args = evaluate(&call.function.expressions(), &nothing)?;
+        let none = BooleanArray::from(Vec::<bool>::new());
+        Ok(to.update_batch(&args, &[], Some(&none), n)?)
     }
 
     /// The values that `states` stand for, `n` of each.
@@ -303,6 +306,16 @@ struct Grouped {
     columns: Vec<ArrayRef>,
     groups: usize,
     late: u64,
+}
+
+impl Grouped {
+    /// Whether the first rows that an accumulator gets are of all groups.
+    fn at_once(&self, old: &Old) -> bool {
+        match old.groups.len() {
+            0 => self.rows.len() == 1,
+            known => known == self.groups,
+        }
+    }
 }
 
 /// What was known of the epoch's groups.

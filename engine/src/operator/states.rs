@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
+use crate::operator::invariants::EDGES;
 use crate::state::{Address, Keys, Table, TableImage, TableSpec};
 
 /// What the epoch at hand says beside its rows.
@@ -95,6 +96,11 @@ impl Shard {
 
     pub fn keep_output(&mut self, output: &[RecordBatch]) {
         self.output = Some(output.to_vec());
+    }
+
+    /// Whether it was executed in this epoch.
+    pub fn ran(&self) -> bool {
+        self.ran
     }
 
     /// Keeps the changes of an execution until the whole plan went well.
@@ -194,6 +200,8 @@ pub struct States {
     restored: Mutex<Option<BTreeMap<String, TableImage>>>,
     /// Bytes in memory for all of them.
     memory_limit: Option<usize>,
+    /// How far watermarks had come when they were checked last.
+    checked: Mutex<BTreeMap<String, Watermark>>,
 }
 
 impl std::fmt::Debug for States {
@@ -210,6 +218,7 @@ impl States {
             operators: Mutex::default(),
             restored: Mutex::default(),
             memory_limit,
+            checked: Mutex::default(),
         }
     }
 
@@ -234,6 +243,20 @@ impl States {
     /// A physical plan is about to be made.
     pub fn begin_plan(&self) {
         self.operators.lock().values().for_each(|held| held.places.store(0, Relaxed));
+    }
+
+    /// Refuses a watermark that goes back, within the epoch or since the one before.
+    pub(super) fn check_watermarks(&self, moment: &Moment) -> Result<()> {
+        let mut checked = self.checked.lock();
+        for (source, mark) in &moment.watermarks {
+            let last = checked.insert(source.clone(), *mark).unwrap_or_default();
+            if mark.after < mark.before || mark.before < last.before || mark.after < last.after {
+                return Err(Error::internal(format!(
+                    "the watermark of {source} goes back: from {last:?} to {mark:?}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the shards of an operator, unless it has them.
@@ -322,7 +345,7 @@ impl States {
     /// Rows kept, bytes of memory they take, and rows that came too late.
     pub async fn size(&self) -> StateSize {
         let mut size = StateSize::default();
-        for (_, held) in self.all() {
+        for (_, held) in self.all().into_iter().filter(|(id, _)| *id < EDGES) {
             for shard in &held.shards {
                 let shard = shard.lock().await;
                 size.late += shard.late;

@@ -66,6 +66,8 @@ pub struct Stateful {
     pub inputs: Vec<LogicalPlan>,
     /// With a weight column where it may retract.
     pub schema: DFSchemaRef,
+    /// Columns of its rows that close: it drops what comes later.
+    pub closings: Vec<Closing>,
     /// What `EXPLAIN INCREMENTAL` says of it.
     pub notes: Vec<String>,
 }
@@ -79,6 +81,31 @@ impl Op {
             Op::TopN { .. } => "TopN",
             Op::Close(_) => "EmitOnWindowClose",
             Op::Upsert { .. } => "Upsert",
+        }
+    }
+
+    /// Columns of its rows for which nothing comes once they are closed.
+    pub fn closings(&self) -> Vec<Closing> {
+        match self {
+            Op::Aggregate { closing, .. } | Op::TopN { closing, .. } => {
+                closing.iter().cloned().collect()
+            }
+            // Rows of a window function are those of its input, and a column.
+            Op::Recompute { closing, template, .. } => match template.as_ref() {
+                LogicalPlan::Window(_) => closing.iter().flatten().cloned().collect(),
+                _ => Vec::new(),
+            },
+            Op::Close(closing) => vec![closing.clone()],
+            Op::Join { .. } | Op::Upsert { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether it has a row for no input.
+    pub fn from_nothing(&self) -> bool {
+        match self {
+            Op::Aggregate { group, .. } => group.is_empty(),
+            Op::Recompute { from_nothing, .. } => *from_nothing,
+            _ => false,
         }
     }
 }

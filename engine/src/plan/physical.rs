@@ -11,15 +11,18 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, UserDefinedLogicalNode};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, SortExpr, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
+};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
-use crate::changelog::without_weight;
+use crate::changelog::{has_weight, without_weight};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Aggregate, AggregateSpec, Call};
 use crate::operator::close::Close;
+use crate::operator::invariants::{CheckedExec, Edge};
 use crate::operator::join::Join;
 use crate::operator::recompute::{Recompute, Template};
 use crate::operator::rows::Closing;
@@ -28,20 +31,35 @@ use crate::operator::states::States;
 use crate::operator::top_n::TopN;
 use crate::operator::upsert::Upsert;
 use crate::operator::{Operator, OperatorExec};
+use crate::plan::info::Info;
 use crate::plan::leaf::{Leaf, LeafExec, LeafNode};
 use crate::plan::node::{Op, Stateful};
 
 /// Plans logical plans that hold stateful nodes, over one query's state.
-pub fn planner(states: Arc<States>, state: &SessionState) -> DefaultPhysicalPlanner {
+pub fn planner(states: Arc<States>, state: &SessionState, checked: bool) -> DefaultPhysicalPlanner {
     // The shards are the parallelism: what runs inside one is planned for one partition.
     let mut alone = state.clone();
     alone.config_mut().options_mut().execution.target_partitions = 1;
-    DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Planner { states, alone })])
+    let planner = Planner { states, alone, checked };
+    DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(planner)])
+}
+
+/// A whole plan whose result is checked on its way out.
+pub fn checked(
+    plan: Arc<dyn ExecutionPlan>,
+    info: &Info,
+    states: &Arc<States>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let name = "the result".to_owned();
+    let edge = Edge::new(0, name, !info.retracting, Vec::new(), Arc::clone(states))?;
+    Ok(Arc::new(CheckedExec::new(Arc::new(edge), plan)))
 }
 
 struct Planner {
     states: Arc<States>,
     alone: SessionState,
+    /// Whether what operators put out is checked.
+    checked: bool,
 }
 
 #[async_trait]
@@ -64,7 +82,14 @@ impl ExtensionPlanner for Planner {
         let (operator, keys) = site.operator().await.map_err(DataFusionError::from)?;
         let states = Arc::clone(&self.states);
         let exec = OperatorExec::new(stateful.id, operator, physical.to_vec(), keys, states)?;
-        Ok(Some(Arc::new(exec)))
+        if !self.checked {
+            return Ok(Some(Arc::new(exec)));
+        }
+        let name = format!("#{} {}", stateful.id, UserDefinedLogicalNodeCore::name(stateful));
+        let (closings, states) = (stateful.closings.clone(), Arc::clone(&self.states));
+        let appends = !has_weight(stateful.schema.as_arrow());
+        let edge = Edge::new(stateful.id, name, appends, closings, states)?;
+        Ok(Some(Arc::new(CheckedExec::new(Arc::new(edge), Arc::new(exec)))))
     }
 }
 

@@ -57,6 +57,12 @@ impl Rewriter {
             other => other,
         };
         let node = self.node(top)?;
+        if !node.info.streaming && !is_empty(&node.plan) {
+            return Err(Error::unsupported(
+                "a query whose conditions leave nothing of its sources",
+                "correct the condition that is never true, or use CREATE VIEW",
+            ));
+        }
         match self.on_close {
             true => self.close(node),
             false => Ok(node),
@@ -105,7 +111,8 @@ impl Rewriter {
         inputs.iter().for_each(|input| text.extend([input.display_indent_schema().to_string()]));
         let next = self.operators.len() + 1;
         let id = *self.operators.entry(text).or_insert(next);
-        let node = Arc::new(Stateful { id, op, inputs, schema, notes });
+        let closings = op.closings();
+        let node = Arc::new(Stateful { id, op, inputs, schema, closings, notes });
         Ok(Node { plan: LogicalPlan::Extension(Extension { node }), info })
     }
 
@@ -300,6 +307,29 @@ impl Rewriter {
         let notes =
             vec!["keeps the rows of open windows; freed as the watermark passes".to_owned()];
         self.stateful(Op::Close(closing), vec![input.plan], &schema, info, notes)
+    }
+}
+
+/// Whether a plan never has rows.
+fn is_empty(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::EmptyRelation(empty) => !empty.produce_one_row,
+        LogicalPlan::Aggregate(aggregate) => {
+            let grouped = matches!(aggregate.group_expr.as_slice(), [first, ..]
+                if !matches!(first, Expr::GroupingSet(_)));
+            grouped && is_empty(&aggregate.input)
+        }
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Repartition(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Union(_) => plan.inputs().into_iter().all(is_empty),
+        _ => false,
     }
 }
 

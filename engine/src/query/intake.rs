@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::epoch::{EpochPlan, OffsetRange, Offsets, Ranges};
+use crate::epoch::{EpochPlan, OffsetRange, Offsets, PartitionId, Ranges};
 use crate::error::{Error, Result};
 use crate::lake::LakeTable;
 use crate::metrics::QueryMetrics;
@@ -46,6 +46,8 @@ pub struct Intake {
     progress: Progress,
     clock: Clock,
     metrics: Arc<QueryMetrics>,
+    /// There is a first epoch even if there is nothing to read.
+    from_nothing: bool,
     behind: bool,
     exhausted: bool,
 }
@@ -79,6 +81,7 @@ impl Intake {
             progress: with.progress.clone(),
             clock: with.clock.clone(),
             metrics: Arc::clone(&with.metrics),
+            from_nothing: plan.from_nothing(),
             behind: false,
             exhausted: false,
         };
@@ -166,7 +169,8 @@ impl Intake {
         let sources = self.next_ranges(&available).await?;
         let waiting = self.waiting(&available);
         self.metrics.backlog.store(waiting, Relaxed);
-        if sources.values().flat_map(Ranges::values).all(OffsetRange::is_empty) {
+        let nothing = sources.values().flat_map(Ranges::values).all(OffsetRange::is_empty);
+        if nothing && !(self.from_nothing && self.next_epoch == 1) {
             self.behind = false;
             self.exhausted = self.inputs.iter().all(|f| f.input.declared.source.bounded());
             return Ok(None);
@@ -176,9 +180,10 @@ impl Intake {
             timestamp_us: self.clock.now_us().max(self.last_timestamp_us),
             sources,
             tables: self.table_versions().await?,
-            ended: BTreeSet::new(),
+            ..EpochPlan::default()
         };
-        let plan = EpochPlan { ended: self.ended(&plan, &available), ..plan };
+        let (ended, unread) = (self.ended(&plan, &available), unread(&plan, &available));
+        let plan = EpochPlan { ended, unread, ..plan };
         self.behind = waiting > plan.len();
         self.progress.record(&plan).await?;
         self.advance(&plan);
@@ -335,6 +340,17 @@ impl Feed {
         }
         Ok(rows)
     }
+}
+
+/// Partitions that hold more than `plan` reads.
+fn unread(plan: &EpochPlan, available: &Target) -> BTreeMap<String, BTreeSet<PartitionId>> {
+    let of = |(name, ranges): (&String, &Ranges)| {
+        let all = available.get(name)?;
+        let more = ranges.iter().filter(|(p, read)| all.get(p).is_some_and(|r| r.end > read.end));
+        let more: BTreeSet<PartitionId> = more.map(|(p, _)| *p).collect();
+        (!more.is_empty()).then(|| (name.clone(), more))
+    };
+    plan.sources.iter().filter_map(of).collect()
 }
 
 fn lost_plan(spec: &QuerySpec, committed: u64) -> Error {

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
-use futures::{FutureExt, TryStreamExt};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::epoch::EpochPlan;
 use crate::error::{Error, Result};
+use crate::operator::complete::complete;
 use crate::plan::{ContinuousPlan, Input};
 use crate::query::intake::EpochRows;
 use crate::query::isolate;
@@ -228,7 +230,14 @@ impl Outlet {
             fill(input, chunks);
         }
         let physical = self.plan.physical(plan).await?;
-        Ok(execute_stream(physical, Arc::clone(&self.context))?)
+        let rows = execute_stream(Arc::clone(&physical), Arc::clone(&self.context))?;
+        if self.plan.states().is_none() {
+            return Ok(rows);
+        }
+        let context = Arc::clone(&self.context);
+        let rest = stream::once(async move { complete(physical, context).await })
+            .filter_map(|ended| async move { ended.err().map(|error| Err(error.into())) });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(rows.schema(), rows.chain(rest))))
     }
 
     fn clear(&self) {

@@ -30,6 +30,9 @@ pub struct Marks {
     sources: BTreeMap<String, BTreeMap<PartitionId, Mark>>,
     /// Sources whose event time is over.
     ended: std::collections::BTreeSet<String>,
+    /// How far each source's watermark has come.
+    #[serde(default)]
+    reached: BTreeMap<String, i64>,
 }
 
 /// One partition.
@@ -130,8 +133,13 @@ impl Watermarks {
         inputs: &BTreeMap<String, Input>,
         rows: &BTreeMap<String, Rows>,
     ) -> Result<Moment> {
-        let before: BTreeMap<String, i64> =
-            self.values.keys().map(|name| (name.clone(), self.of(name, inputs, plan))).collect();
+        let before = self.values.keys().map(|name| {
+            // What is read now for the first time may be behind what was read before.
+            let known =
+                if self.holds(name, plan, true) { i64::MIN } else { self.of(name, inputs, plan) };
+            (name.clone(), known.max(self.reached(name)))
+        });
+        let before: BTreeMap<String, i64> = before.collect();
         for (name, value) in &self.values {
             let partitions = self.marks.sources.entry(name.clone()).or_default();
             for chunk in rows.get(name).map_or(&[][..], |rows| &rows.chunks) {
@@ -143,13 +151,33 @@ impl Watermarks {
             }
         }
         self.marks.ended.extend(plan.ended.iter().cloned());
-        let watermarks = before.into_iter().map(|(name, before)| {
+        let mut watermarks = BTreeMap::new();
+        for (name, before) in before {
+            let known = if self.holds(&name, plan, false) {
+                i64::MIN
+            } else {
+                self.of(&name, inputs, plan)
+            };
             // Never back: a partition that wakes up again may be behind the others.
-            let after = self.of(&name, inputs, plan).max(before);
-            (name, Watermark { before, after })
-        });
-        let watermarks = watermarks.collect();
+            let after = known.max(before);
+            self.marks.reached.insert(name.clone(), after);
+            watermarks.insert(name, Watermark { before, after });
+        }
         Ok(Moment { timestamp_us: plan.timestamp_us, watermarks })
+    }
+
+    fn reached(&self, name: &str) -> i64 {
+        self.marks.reached.get(name).copied().unwrap_or(i64::MIN)
+    }
+
+    /// Whether some partition has rows of which none was read before the epoch (with
+    /// `these`: in it, or after it; else only after it). No event time of it is known.
+    fn holds(&self, name: &str, plan: &EpochPlan, these: bool) -> bool {
+        let marks = self.marks.sources.get(name);
+        let unknown = |p: &PartitionId| marks.is_none_or(|marks| !marks.contains_key(p));
+        let unread = plan.unread.get(name).is_some_and(|left| left.iter().any(unknown));
+        let ranges = plan.sources.get(name).filter(|_| these);
+        unread || ranges.is_some_and(|r| r.iter().any(|(p, r)| !r.is_empty() && unknown(p)))
     }
 
     /// The watermark of a source, microseconds since 1970.

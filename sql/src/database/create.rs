@@ -256,7 +256,12 @@ impl Database {
 
     pub(super) fn plan_options(&self, emit: Emit, checked: &Checked) -> PlanOptions {
         let limit = checked.u64("state_memory_limit").and_then(|bytes| usize::try_from(bytes).ok());
-        PlanOptions { on_close: emit == Emit::OnWindowClose, shards: 0, state_memory_limit: limit }
+        PlanOptions {
+            on_close: emit == Emit::OnWindowClose,
+            shards: 0,
+            state_memory_limit: limit,
+            checked: self.engine.checked(),
+        }
     }
 
     pub(crate) async fn create_sink(self: &Arc<Self>, create: &CreateSink) -> Result<Done> {

@@ -29,7 +29,7 @@ impl House {
             ..EngineConfig::default()
         };
         let parts =
-            Parts { clock: self.clock.clone(), memory: self.memory.clone(), warehouse: None };
+            Parts { clock: self.clock.clone(), memory: self.memory.clone(), ..Parts::default() };
         Database::open_with(config, Access::Step, parts).await.unwrap()
     }
 

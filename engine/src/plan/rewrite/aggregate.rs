@@ -147,10 +147,16 @@ impl Rewriter {
         let mut inputs = Vec::with_capacity(sets.len());
         let fields = aggregate.schema.columns();
         for (ordinal, exprs) in sets.iter().enumerate() {
+            let mut calls = aggregate.aggr_expr.clone();
+            if exprs.is_empty() && calls.is_empty() {
+                // The one row of all rows: it takes an aggregate to be a node.
+                calls.push(count(lit(1i64)));
+            }
             let one = LogicalPlanBuilder::from(aggregate.input.as_ref().clone())
-                .aggregate(exprs.clone(), aggregate.aggr_expr.clone())?
+                .aggregate(exprs.clone(), calls)?
                 .build()?;
             let columns = one.schema().columns();
+            let values = &columns[exprs.len()..][..aggregate.aggr_expr.len()];
             let mut outputs = Vec::with_capacity(fields.len());
             for (i, expr) in all.iter().enumerate() {
                 let field = aggregate.schema.field(i);
@@ -163,7 +169,7 @@ impl Rewriter {
             let id = grouping_id(&all, exprs, &sets[..ordinal]);
             let ty = aggregate.schema.field(all.len()).data_type();
             outputs.push(Expr::Literal(ScalarValue::from(id).cast_to(ty)?, None));
-            outputs.extend(columns[exprs.len()..].iter().cloned().map(Expr::Column));
+            outputs.extend(values.iter().cloned().map(Expr::Column));
             let named = outputs
                 .into_iter()
                 .zip(aggregate.schema.iter())
