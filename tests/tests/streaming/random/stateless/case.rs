@@ -129,7 +129,7 @@ fn record() -> impl Strategy<Value = Value> {
 }
 
 /// Hundredths as the text of a decimal.
-fn cents(n: i64) -> String {
+pub fn cents(n: i64) -> String {
     format!("{}{}.{:02}", if n < 0 { "-" } else { "" }, n.abs() / 100, n.abs() % 100)
 }
 
