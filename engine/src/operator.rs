@@ -24,6 +24,7 @@ pub mod invariants;
 pub mod join;
 pub mod recompute;
 pub mod rows;
+pub mod sessions;
 pub mod side;
 pub mod states;
 pub mod top_n;

@@ -12,6 +12,7 @@ pub mod check;
 pub mod durations;
 pub mod explain;
 pub mod info;
+pub mod late;
 pub mod leaf;
 pub mod node;
 pub mod physical;
@@ -36,7 +37,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan, TableScanBuilder};
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_planner::PhysicalPlanner;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::epoch::EpochPlan;
 use crate::error::{Error, Result};
@@ -44,6 +45,7 @@ use crate::lake::LakeTable;
 use crate::operator::states::States;
 use crate::plan::durations::IntervalsToDurations;
 use crate::plan::info::Info;
+use crate::plan::late::LateInput;
 use crate::plan::node::Stateful;
 use crate::plan::rewrite::{Node, Rewriter};
 use crate::plan::scan::{EpochScanExec, EpochTable, Slot};
@@ -80,6 +82,8 @@ pub struct ContinuousPlan {
     tables: BTreeMap<String, Arc<LakeTable>>,
     timed: bool,
     incremental: LogicalPlan,
+    /// Where rows can come too late.
+    late_inputs: Vec<LateInput>,
     info: Info,
     /// `None` for a plan that keeps no state.
     states: Option<Arc<States>>,
@@ -124,6 +128,7 @@ impl ContinuousPlan {
         let limit = options.state_memory_limit;
         let states = is_stateful(&incremental)?.then(|| Arc::new(States::new(shards, limit)));
         let (planned, checked) = (None, options.checked);
+        let late_inputs = late::inputs(&incremental)?;
         let mut this = Self {
             logical,
             state,
@@ -131,6 +136,7 @@ impl ContinuousPlan {
             tables,
             timed,
             incremental,
+            late_inputs,
             info,
             states,
             checked,
@@ -147,12 +153,8 @@ impl ContinuousPlan {
 
     /// Whether there may be rows although nothing was read: a global aggregate has one.
     pub fn from_nothing(&self) -> bool {
-        let is = |node: &LogicalPlan| match node {
-            LogicalPlan::Extension(extension) => {
-                let stateful = extension.node.as_any().downcast_ref::<Stateful>();
-                Ok(stateful.is_some_and(|stateful| stateful.op.from_nothing()))
-            }
-            _ => Ok(false),
+        let is = |node: &LogicalPlan| {
+            Ok(as_stateful(node).is_some_and(|stateful| stateful.op.from_nothing()))
         };
         self.incremental.exists(is).unwrap_or(false)
     }
@@ -232,6 +234,20 @@ impl ContinuousPlan {
         Ok(Planned { physical, tables: epoch.tables.clone(), timestamp_us: epoch.timestamp_us })
     }
 
+    /// A part of the incremental plan that keeps no state, planned for `epoch`.
+    async fn plan_stateless(
+        &self,
+        part: LogicalPlan,
+        epoch: &EpochPlan,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut state = self.state.clone();
+        let now = DateTime::from_timestamp_micros(epoch.timestamp_us);
+        state.execution_props_mut().query_execution_start_time = now;
+        let logical = self.with_snapshots(&part, &epoch.tables).await?;
+        let logical = if self.timed { fold_time(logical, &state)? } else { logical };
+        Ok(DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?)
+    }
+
     /// The logical plan with every lake table fixed at its recorded version.
     async fn with_snapshots(
         &self,
@@ -273,6 +289,13 @@ impl ContinuousPlan {
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
+        let keeping = self.inputs.iter().filter(|(_, input)| self.keeps(input));
+        for (name, input) in keeping {
+            // They are kept as they were read.
+            let all = 0..input.declared.source.schema().fields().len();
+            let columns = all.filter(|column| Some(*column) != input.declared.deletes);
+            used.entry(name.clone()).or_default().extend(columns);
+        }
         for (name, input) in &mut self.inputs {
             let mut columns = used.remove(name).unwrap_or_default();
             if self.states.is_some()
@@ -315,13 +338,14 @@ fn configure(mut state: SessionState) -> SessionState {
 }
 
 fn is_stateful(plan: &LogicalPlan) -> Result<bool> {
-    let is = |node: &LogicalPlan| match node {
-        LogicalPlan::Extension(extension) => {
-            Ok(extension.node.as_any().downcast_ref::<Stateful>().is_some())
-        }
-        _ => Ok(false),
-    };
-    Ok(plan.exists(is)?)
+    Ok(plan.exists(|node| Ok(as_stateful(node).is_some()))?)
+}
+
+fn as_stateful(node: &LogicalPlan) -> Option<&Stateful> {
+    match node {
+        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
+        _ => None,
+    }
 }
 
 /// Puts the epoch's time in the place of `now()`.

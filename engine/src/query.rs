@@ -37,7 +37,7 @@ use crate::lease::Lease;
 use crate::metrics::QueryMetrics;
 use crate::plan::{ContinuousPlan, PlanOptions};
 use crate::progress::Progress;
-use crate::query::intake::{EpochRows, Intake};
+use crate::query::intake::{EpochRows, IdleTimer, Intake};
 use crate::query::outlet::{Extra, Outlet};
 use crate::query::watermarks::Marks;
 use crate::sink::Sink;
@@ -67,6 +67,8 @@ pub struct QuerySpec {
     pub plan: LogicalPlan,
     pub state: SessionState,
     pub sink: Arc<dyn Sink>,
+    /// Where rows go that came too late, if they are kept.
+    pub late: Option<Arc<dyn Sink>>,
     pub options: QueryOptions,
 }
 
@@ -127,8 +129,9 @@ impl Query {
             }
         };
         with.metrics.snapshot.store(from, Relaxed);
-        let mut intake = Intake::recover(&plan, spec, &with, from).await?;
-        let mut outlet = Outlet::new(plan, spec, with, committed, marks)?;
+        let idle = Arc::new(IdleTimer::default());
+        let mut intake = Intake::recover(&plan, spec, &with, from, Arc::clone(&idle)).await?;
+        let mut outlet = Outlet::new(plan, spec, with, committed, (marks, idle))?;
         while let Some(epoch) = intake.next_recorded().filter(|epoch| *epoch <= committed) {
             let Some(plan) = intake.plan(None).await? else { break };
             tracing::debug!(query = spec.name, epoch, "rebuilding state");

@@ -227,6 +227,8 @@ pub struct DeclaredSource {
     /// The column that says that a record deletes its key, if the source has tombstones.
     pub deletes: Option<usize>,
     pub watermark: Option<Arc<WatermarkSpec>>,
+    /// Rows behind the watermark of a closed window are kept in a table beside the result.
+    pub keeps_late: bool,
 }
 
 /// `WATERMARK FOR column AS value`.

@@ -165,12 +165,12 @@ impl Database {
                 columns: object.columns()?,
             })
         };
-        let letters = self.objects.open_dead_letters().into_iter().map(|(name, table)| {
+        let beside = self.objects.side_tables().into_iter().map(|(name, table)| {
             let object = Object::Table { table, managed: true };
             (name, object)
         });
         let mut relations: Vec<_> =
-            self.objects.all().into_iter().chain(letters).filter_map(one).collect();
+            self.objects.all().into_iter().chain(beside).filter_map(one).collect();
         relations.sort_by(|a, b| a.name.cmp(&b.name));
         relations
     }
@@ -180,8 +180,8 @@ impl Database {
         if let Some(object) = self.objects.get(name) {
             return object.lake().cloned();
         }
-        let mut letters = self.objects.open_dead_letters().into_iter();
-        letters.find(|(letters, _)| letters == name).map(|(_, table)| table)
+        let mut tables = self.objects.side_tables().into_iter();
+        tables.find(|(side, _)| side == name).map(|(_, table)| table)
     }
 
     /// Those that could not be opened included: they have failed.

@@ -81,13 +81,19 @@ impl Object {
 #[derive(Debug)]
 pub struct Objects {
     by_name: RwLock<BTreeMap<String, Object>>,
+    /// By query, the table of its late rows.
+    beside: RwLock<BTreeMap<String, Arc<LakeTable>>>,
     /// Weak, since the plans that the engine holds refer to us.
     engine: Weak<Engine>,
 }
 
 impl Objects {
     pub fn new(engine: &Arc<Engine>) -> Self {
-        Self { by_name: RwLock::default(), engine: Arc::downgrade(engine) }
+        Self {
+            by_name: RwLock::default(),
+            beside: RwLock::default(),
+            engine: Arc::downgrade(engine),
+        }
     }
 
     /// The dead letters of the source that `name` is made of.
@@ -100,15 +106,26 @@ impl Objects {
         self.engine.upgrade()?.dead_letters(sources.next()?)
     }
 
-    /// Tables of dead letters that are open, by name.
-    pub fn open_dead_letters(&self) -> Vec<(String, Arc<LakeTable>)> {
+    /// Tables that nobody created by name: dead letters as far as they are open, and late rows.
+    pub fn side_tables(&self) -> Vec<(String, Arc<LakeTable>)> {
         let Some(engine) = self.engine.upgrade() else { return Vec::new() };
         let table = |(source, object): (String, Object)| {
             let Object::Source { declared, .. } = object else { return None };
             let letters = engine.dead_letters(&declared)?;
             Some((table_name(&source), Arc::clone(letters.opened()?)))
         };
-        self.all().into_iter().filter_map(table).collect()
+        let late: Vec<_> = self.beside.read().values().cloned().collect();
+        let late = late.into_iter().map(|table| (table.name().to_owned(), table));
+        self.all().into_iter().filter_map(table).chain(late).collect()
+    }
+
+    /// The table of a query's late rows.
+    pub fn put_beside(&self, query: &str, table: Arc<LakeTable>) {
+        self.beside.write().insert(query.to_owned(), table);
+    }
+
+    pub fn remove_beside(&self, query: &str) -> Option<Arc<LakeTable>> {
+        self.beside.write().remove(query)
     }
 
     pub fn get(&self, name: &str) -> Option<Object> {
@@ -136,10 +153,7 @@ impl SchemaProvider for Objects {
         let relations = objects.iter().filter(|(_, object)| object.provider().is_some());
         let named: Vec<_> = relations.map(|(name, _)| name.clone()).collect();
         drop(objects);
-        named
-            .into_iter()
-            .chain(self.open_dead_letters().into_iter().map(|(name, _)| name))
-            .collect()
+        named.into_iter().chain(self.side_tables().into_iter().map(|(name, _)| name)).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
@@ -150,7 +164,11 @@ impl SchemaProvider for Objects {
             Some(object) => Ok(object.provider()),
             None => match self.dead_letters(name) {
                 Some(letters) => Ok(letters.table().await?.map(|table| table as _)),
-                None => Ok(None),
+                None => {
+                    let mut tables = self.side_tables().into_iter();
+                    let found = tables.find(|(side, _)| side == name);
+                    Ok(found.map(|(_, table)| table as _))
+                }
             },
         }
     }

@@ -24,6 +24,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use crate::changelog::{consolidate, join, with_weight};
 use crate::error::Result;
 use crate::operator::rows::{Changes, batch};
+use crate::operator::sessions::Sessions;
 use crate::operator::side::{Keyed, Side};
 use crate::operator::{Epoch, Operator, Step};
 use crate::plan::leaf::Leaf;
@@ -63,6 +64,8 @@ pub struct Recompute {
     pub rows: SchemaRef,
     /// A global aggregate has a row also for no input.
     pub from_nothing: bool,
+    /// The only side's rows go by sessions.
+    pub sessions: Option<Sessions>,
 }
 
 impl Recompute {
@@ -129,7 +132,13 @@ impl Operator for Recompute {
         }
         let mut changes = Vec::new();
         for (index, (side, arrived)) in self.sides.iter().zip(&arrived).enumerate() {
-            changes.extend(side.keep(index, &tables[index], arrived, moment)?);
+            let mut kept = side.keep(index, &tables[index], arrived, moment)?;
+            if let Some(sessions) = &self.sessions {
+                for change in &mut kept {
+                    sessions.free(side, &tables[index], arrived, moment, change)?;
+                }
+            }
+            changes.extend(kept);
         }
         let nothing = arrived.iter().all(|arrived| arrived.changes.is_empty());
         if nothing && !(first && self.from_nothing) {

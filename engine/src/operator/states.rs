@@ -329,6 +329,18 @@ impl States {
         }
     }
 
+    /// Whether the execution that has ended left rows out that came too late.
+    pub async fn left_out(&self) -> bool {
+        for (_, shards) in self.all() {
+            for shard in shards.iter() {
+                if shard.lock().await.pending_late > 0 {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Every table as it is now; shares memory with it.
     pub async fn images(&self) -> Result<BTreeMap<String, TableImage>> {
         let mut images = BTreeMap::new();

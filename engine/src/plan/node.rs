@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, UserDefinedLogicalNo
 
 use crate::operator::join::Kind;
 use crate::operator::rows::Closing;
+use crate::operator::sessions::Sessions;
 use crate::operator::top_n::Rank;
 
 /// What a stateful node does. Expressions are over the columns of its inputs.
@@ -40,6 +41,8 @@ pub enum Op {
         template: Box<LogicalPlan>,
         from_nothing: bool,
         closing: Vec<Option<Closing>>,
+        /// When the rows of its only input close, where they do by session.
+        sessions: Option<Sessions>,
     },
     TopN {
         key: Vec<Expr>,

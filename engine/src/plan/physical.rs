@@ -224,13 +224,14 @@ impl Site<'_> {
     }
 
     async fn recompute(&self) -> Result<(Arc<dyn Operator>, Keys)> {
-        let Op::Recompute { keys, template, from_nothing, closing } = &self.stateful.op else {
+        let Op::Recompute { keys, template, from_nothing, closing, sessions } = &self.stateful.op
+        else {
             return Err(Error::internal("nothing to recompute"));
         };
-        let sides =
-            keys.iter().zip(closing).enumerate().map(|(input, (key, closing))| {
-                self.side(input, key, closing.clone(), closing.clone())
-            });
+        let sides = keys.iter().zip(closing).enumerate().map(|(input, (key, closing))| {
+            let late = sessions.as_ref().map(|sessions| sessions.late.clone());
+            self.side(input, key, late.or_else(|| closing.clone()), closing.clone())
+        });
         let sides: Vec<Side> = sides.collect::<Result<_>>()?;
         let plan = self.planner.create_physical_plan(template, &self.of.alone).await?;
         let single = keys.iter().any(Vec::is_empty);
@@ -238,8 +239,8 @@ impl Site<'_> {
         let templates: Vec<Template> =
             (0..shards).map(|_| fork(&plan, sides.len())).collect::<Result<_>>()?;
         let keys = sides.iter().map(|side| side.key.clone()).collect();
-        let (rows, from_nothing) = (self.rows(), *from_nothing);
-        Ok((Arc::new(Recompute { sides, templates, rows, from_nothing }), keys))
+        let (rows, from_nothing, sessions) = (self.rows(), *from_nothing, sessions.clone());
+        Ok((Arc::new(Recompute { sides, templates, rows, from_nothing, sessions }), keys))
     }
 
     fn top_n(&self) -> Result<(Arc<dyn Operator>, Keys)> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -46,10 +47,30 @@ pub struct Intake {
     progress: Progress,
     clock: Clock,
     metrics: Arc<QueryMetrics>,
-    /// There is a first epoch even if there is nothing to read.
-    from_nothing: bool,
     behind: bool,
     exhausted: bool,
+    /// The result has a row though there is no input: the first epoch comes all the same.
+    from_nothing: bool,
+    /// When a watermark moves next though no row comes; the outlet knows.
+    idle: Arc<IdleTimer>,
+    /// The last such time that an epoch was made for.
+    woken_us: i64,
+}
+
+/// When a watermark moves next without rows, microseconds since 1970.
+#[derive(Debug)]
+pub struct IdleTimer(AtomicI64);
+
+impl Default for IdleTimer {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MAX))
+    }
+}
+
+impl IdleTimer {
+    pub(super) fn set(&self, at_us: Option<i64>) {
+        self.0.store(at_us.unwrap_or(i64::MAX), Relaxed);
+    }
 }
 
 /// One source with its reader, kept from epoch to epoch.
@@ -68,6 +89,7 @@ impl Intake {
         spec: &QuerySpec,
         with: &Surroundings,
         committed: u64,
+        idle: Arc<IdleTimer>,
     ) -> Result<Self> {
         let inputs = plan.inputs().iter().map(|(name, input)| Feed::new(name, input)).collect();
         let mut intake = Self {
@@ -81,9 +103,11 @@ impl Intake {
             progress: with.progress.clone(),
             clock: with.clock.clone(),
             metrics: Arc::clone(&with.metrics),
-            from_nothing: plan.from_nothing(),
             behind: false,
             exhausted: false,
+            from_nothing: plan.from_nothing(),
+            idle,
+            woken_us: i64::MIN,
         };
         let last = match with.progress.load(committed).await? {
             Some(plan) => plan,
@@ -170,10 +194,12 @@ impl Intake {
         let waiting = self.waiting(&available);
         self.metrics.backlog.store(waiting, Relaxed);
         let nothing = sources.values().flat_map(Ranges::values).all(OffsetRange::is_empty);
-        if nothing && !(self.from_nothing && self.next_epoch == 1) {
+        if nothing {
             self.behind = false;
             self.exhausted = self.inputs.iter().all(|f| f.input.declared.source.bounded());
-            return Ok(None);
+            if !self.is_due() {
+                return Ok(None);
+            }
         }
         let plan = EpochPlan {
             epoch: self.next_epoch,
@@ -188,6 +214,20 @@ impl Intake {
         self.progress.record(&plan).await?;
         self.advance(&plan);
         Ok(Some(plan))
+    }
+
+    /// Whether there is something to say though no row came.
+    fn is_due(&mut self) -> bool {
+        if self.next_epoch == 1 && self.from_nothing {
+            return true;
+        }
+        let at_us = self.idle.0.load(Relaxed);
+        // The outlet may not have run the epoch yet that was made for this time.
+        if at_us == self.woken_us || at_us > self.clock.now_us() {
+            return false;
+        }
+        self.woken_us = at_us;
+        true
     }
 
     /// The next epoch, if its plan was recorded by an earlier run.

@@ -18,7 +18,7 @@ use crate::epoch::EpochPlan;
 use crate::error::{Error, Result};
 use crate::operator::complete::complete;
 use crate::plan::{ContinuousPlan, Input};
-use crate::query::intake::EpochRows;
+use crate::query::intake::{EpochRows, IdleTimer};
 use crate::query::isolate;
 use crate::query::watermarks::{Marks, Watermarks};
 use crate::query::{QuerySpec, Surroundings};
@@ -33,6 +33,8 @@ const SNAPSHOTS: usize = 2;
 pub struct Processed {
     pub epoch: u64,
     staged: Staged,
+    /// Rows that came too late, where they are kept.
+    late: Option<Staged>,
     /// The state as of this epoch, if a snapshot of it is due.
     snapshot: Option<Image>,
     rows_read: u64,
@@ -57,9 +59,11 @@ pub struct Outlet {
     plan: ContinuousPlan,
     context: Arc<TaskContext>,
     sink: Arc<dyn Sink>,
+    late: Option<Arc<dyn Sink>>,
     name: String,
     with: Surroundings,
     watermarks: Watermarks,
+    idle: Arc<IdleTimer>,
     /// How often the state is saved.
     snapshot_interval: Duration,
     saved_at: Instant,
@@ -73,6 +77,7 @@ type Saving = Arc<tokio::sync::Mutex<JoinSet<Result<()>>>>;
 /// Commits epochs in their order.
 pub struct Committer {
     sink: Arc<dyn Sink>,
+    late: Option<Arc<dyn Sink>>,
     with: Surroundings,
     /// Of the plan, where it keeps state.
     fingerprint: Option<Arc<str>>,
@@ -85,16 +90,20 @@ impl Outlet {
         spec: &QuerySpec,
         with: Surroundings,
         committed: u64,
-        marks: Marks,
+        (marks, idle): (Marks, Arc<IdleTimer>),
     ) -> Result<Self> {
         with.metrics.epoch.store(committed, Relaxed);
         let context = Arc::new(TaskContext::from(&spec.state));
+        let watermarks = Watermarks::new(plan.inputs(), &spec.state, marks)?;
+        idle.set(watermarks.moves_at(plan.inputs()));
         Ok(Self {
-            watermarks: Watermarks::new(plan.inputs(), &spec.state, marks)?,
+            watermarks,
+            idle,
             fingerprint: plan.fingerprint().into(),
             plan,
             context,
             sink: Arc::clone(&spec.sink),
+            late: spec.late.clone(),
             name: spec.name.clone(),
             with,
             snapshot_interval: spec.options.snapshot_interval,
@@ -106,6 +115,7 @@ impl Outlet {
     pub(super) fn committer(&self) -> Committer {
         Committer {
             sink: Arc::clone(&self.sink),
+            late: self.late.clone(),
             with: self.with.clone(),
             fingerprint: self.plan.states().map(|_| Arc::clone(&self.fingerprint)),
             saving: Arc::clone(&self.saving),
@@ -138,6 +148,7 @@ impl Outlet {
     fn set_moment(&mut self, plan: &EpochPlan, rows: &BTreeMap<String, Rows>) -> Result<()> {
         let Some(states) = self.plan.states() else { return Ok(()) };
         let moment = self.watermarks.advance(plan, self.plan.inputs(), rows)?;
+        self.idle.set(self.watermarks.moves_at(self.plan.inputs()));
         let least = moment.watermarks.values().map(|mark| mark.after).min();
         self.with.metrics.watermark_us.store(least.unwrap_or(i64::MIN), Relaxed);
         states.set_moment(moment);
@@ -200,12 +211,14 @@ impl Outlet {
             }
             other => other?,
         };
+        let late = self.stage_late(&plan, &rows).await?;
         let rows_rejected = rejected.values().map(|list| list.len() as u64).sum();
         self.settle_rejected(&plan, rejected).await?;
         self.settle_state().await?;
         Ok(Processed {
             epoch: plan.epoch,
             staged,
+            late,
             snapshot: self.snapshot().await?,
             rows_read: rows.values().map(|rows| rows.len() as u64).sum(),
             rows_rejected,
@@ -217,6 +230,24 @@ impl Outlet {
         let staged = self.sink.stage(stream).await;
         self.clear();
         staged
+    }
+
+    /// Stages the rows that the operators left out, if they are kept.
+    async fn stage_late(
+        &self,
+        plan: &EpochPlan,
+        rows: &BTreeMap<String, Rows>,
+    ) -> Result<Option<Staged>> {
+        let (Some(states), Some(sink)) = (self.plan.states(), &self.late) else { return Ok(None) };
+        if !states.left_out().await {
+            return Ok(None);
+        }
+        let moment = states.moment();
+        let late = self.plan.late_rows(plan, rows, &moment, &self.context).boxed().await?;
+        let Some(first) = late.first() else { return Ok(None) };
+        let schema = first.schema();
+        let rows = futures::stream::iter(late.into_iter().map(Ok));
+        sink.stage(Box::pin(RecordBatchStreamAdapter::new(schema, rows))).await.map(Some)
     }
 
     /// Fills the slots and starts the plan.
@@ -303,7 +334,11 @@ impl Committer {
         if let Some(lease) = &self.with.lease {
             lease.check().await?;
         }
-        let Processed { epoch, staged, snapshot, rows_read, rows_rejected } = processed;
+        let Processed { epoch, staged, late, snapshot, rows_read, rows_rejected } = processed;
+        // Before the epoch, as dead letters are: a run after a crash finds that they are there.
+        if let (Some(sink), Some(late)) = (&self.late, late) {
+            sink.commit(epoch, late).await?;
+        }
         let committed = self.sink.commit(epoch, staged).await?;
         let kept = self.save(epoch, snapshot).await?;
         let metrics = &self.with.metrics;

@@ -1,11 +1,14 @@
 //! Watermarks of a query's sources.
 //!
 //! A partition's watermark is the greatest value that `WATERMARK FOR … AS value` had
-//! for any of its rows; a source's is the least of its partitions'. It follows from the
-//! rows alone (and, for partitions that fall idle, from the epochs' recorded times), so
-//! that a run after a crash sees the same.
+//! for any of its rows; a source's is the least of its partitions'. Where `idle_timeout`
+//! is set, a partition that has been silent for so long is left out, and a source all of
+//! whose partitions are silent follows the other sources. A watermark never goes back.
+//!
+//! It follows from the rows alone (and, for what falls idle, from the epochs' recorded
+//! times), so that a run after a crash sees the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -29,10 +32,13 @@ use crate::source::Rows;
 pub struct Marks {
     sources: BTreeMap<String, BTreeMap<PartitionId, Mark>>,
     /// Sources whose event time is over.
-    ended: std::collections::BTreeSet<String>,
-    /// How far each source's watermark has come.
+    ended: BTreeSet<String>,
+    /// The watermark that each source has reached, microseconds since 1970.
     #[serde(default)]
     reached: BTreeMap<String, i64>,
+    /// The time of the first epoch: sources without any row have been idle since.
+    #[serde(default)]
+    began_us: Option<i64>,
 }
 
 /// One partition.
@@ -133,13 +139,9 @@ impl Watermarks {
         inputs: &BTreeMap<String, Input>,
         rows: &BTreeMap<String, Rows>,
     ) -> Result<Moment> {
-        let before = self.values.keys().map(|name| {
-            // What is read now for the first time may be behind what was read before.
-            let known =
-                if self.holds(name, plan, true) { i64::MIN } else { self.of(name, inputs, plan) };
-            (name.clone(), known.max(self.reached(name)))
-        });
-        let before: BTreeMap<String, i64> = before.collect();
+        self.marks.began_us.get_or_insert(plan.timestamp_us);
+        // What is read now for the first time may be behind what was read before.
+        let before = self.at(inputs, plan.timestamp_us, &|name| self.holds(name, plan, true));
         for (name, value) in &self.values {
             let partitions = self.marks.sources.entry(name.clone()).or_default();
             for chunk in rows.get(name).map_or(&[][..], |rows| &rows.chunks) {
@@ -151,23 +153,14 @@ impl Watermarks {
             }
         }
         self.marks.ended.extend(plan.ended.iter().cloned());
+        let after = self.at(inputs, plan.timestamp_us, &|name| self.holds(name, plan, false));
         let mut watermarks = BTreeMap::new();
         for (name, before) in before {
-            let known = if self.holds(&name, plan, false) {
-                i64::MIN
-            } else {
-                self.of(&name, inputs, plan)
-            };
-            // Never back: a partition that wakes up again may be behind the others.
-            let after = known.max(before);
+            let after = after.get(&name).copied().unwrap_or(before).max(before);
             self.marks.reached.insert(name.clone(), after);
             watermarks.insert(name, Watermark { before, after });
         }
         Ok(Moment { timestamp_us: plan.timestamp_us, watermarks })
-    }
-
-    fn reached(&self, name: &str) -> i64 {
-        self.marks.reached.get(name).copied().unwrap_or(i64::MIN)
     }
 
     /// Whether some partition has rows of which none was read before the epoch (with
@@ -180,27 +173,90 @@ impl Watermarks {
         unread || ranges.is_some_and(|r| r.iter().any(|(p, r)| !r.is_empty() && unknown(p)))
     }
 
-    /// The watermark of a source, microseconds since 1970.
-    fn of(&self, name: &str, inputs: &BTreeMap<String, Input>, plan: &EpochPlan) -> i64 {
+    /// The watermark of every source at a time, microseconds since 1970; one that is held
+    /// back stays where it is. Never back: a partition that wakes up again may be behind
+    /// the others.
+    fn at(
+        &self,
+        inputs: &BTreeMap<String, Input>,
+        now_us: i64,
+        held: &dyn Fn(&str) -> bool,
+    ) -> BTreeMap<String, i64> {
+        let own = self.values.keys().map(|name| match held(name) {
+            true => (name, Own { watermark_us: i64::MIN, awake: true }),
+            false => (name, self.own(name, inputs, now_us)),
+        });
+        let own: Vec<(&String, Own)> = own.collect();
+        let going = || own.iter().filter(|(name, _)| !self.marks.ended.contains(*name));
+        let awake = going().filter(|(_, own)| own.awake).map(|(_, own)| own.watermark_us);
+        // All asleep: what one has seen goes for all of them.
+        let seen = || going().map(|(_, own)| own.watermark_us).max();
+        let others = awake.min().or_else(seen).unwrap_or(i64::MIN);
+        let each = own.iter().map(|(name, own)| {
+            let at = if own.awake { own.watermark_us } else { own.watermark_us.max(others) };
+            let reached = self.marks.reached.get(*name).copied().unwrap_or(i64::MIN);
+            ((*name).clone(), at.max(reached))
+        });
+        each.collect()
+    }
+
+    /// What a source's own partitions say.
+    fn own(&self, name: &str, inputs: &BTreeMap<String, Input>, now_us: i64) -> Own {
         if self.marks.ended.contains(name) {
-            return i64::MAX;
+            return Own { watermark_us: i64::MAX, awake: true };
         }
-        let Some(partitions) = self.marks.sources.get(name) else { return i64::MIN };
-        let watermark = inputs.get(name).and_then(|input| input.declared.watermark.as_ref());
-        let timeout = watermark.and_then(|watermark| watermark.idle_timeout);
-        let timeout = timeout.and_then(|timeout| i64::try_from(timeout.as_micros()).ok());
-        let awake = |mark: &&Mark| {
-            timeout.is_none_or(|timeout| plan.timestamp_us.saturating_sub(mark.seen_us) < timeout)
+        let timeout_us = idle_timeout(inputs, name);
+        let awake = |since_us: i64| {
+            timeout_us.is_none_or(|timeout_us| now_us.saturating_sub(since_us) < timeout_us)
         };
-        let marks = || partitions.values();
-        let least = marks().filter(awake).map(|mark| mark.watermark_us).min();
-        // All asleep: what has been seen goes for all of them.
-        least.or_else(|| marks().map(|mark| mark.watermark_us).max()).unwrap_or(i64::MIN)
+        let marks: Vec<&Mark> =
+            self.marks.sources.get(name).into_iter().flat_map(BTreeMap::values).collect();
+        let least = marks.iter().filter(|mark| awake(mark.seen_us)).map(|mark| mark.watermark_us);
+        match least.min() {
+            Some(watermark_us) => Own { watermark_us, awake: true },
+            // All asleep: what has been seen goes for all of them.
+            None => Own {
+                watermark_us: marks.iter().map(|m| m.watermark_us).max().unwrap_or(i64::MIN),
+                awake: marks.is_empty() && self.marks.began_us.is_none_or(awake),
+            },
+        }
+    }
+
+    /// When a watermark moves next though no row comes, since something falls idle.
+    pub fn moves_at(&self, inputs: &BTreeMap<String, Input>) -> Option<i64> {
+        let mut times = BTreeSet::new();
+        for name in self.values.keys() {
+            let Some(timeout_us) = idle_timeout(inputs, name) else { continue };
+            let marks = self.marks.sources.get(name).into_iter().flat_map(BTreeMap::values);
+            let since = marks.map(|mark| mark.seen_us).chain(self.marks.began_us);
+            times.extend(since.map(|since| since.saturating_add(timeout_us)));
+        }
+        let moved = |at: &i64| {
+            let reached = |name: &String| self.marks.reached.get(name).copied();
+            self.at(inputs, *at, &|_| false)
+                .iter()
+                .any(|(name, at)| reached(name).is_some_and(|r| r < *at))
+        };
+        times.into_iter().find(moved)
     }
 
     pub fn marks(&self) -> &Marks {
         &self.marks
     }
+}
+
+/// What the partitions of a source come to.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    watermark_us: i64,
+    /// Some of them brought rows lately.
+    awake: bool,
+}
+
+/// Microseconds.
+fn idle_timeout(inputs: &BTreeMap<String, Input>, name: &str) -> Option<i64> {
+    let watermark = inputs.get(name)?.declared.watermark.as_ref()?;
+    i64::try_from(watermark.idle_timeout?.as_micros()).ok()
 }
 
 fn latest(values: &ArrayRef) -> Result<Option<i64>> {

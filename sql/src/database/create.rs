@@ -188,6 +188,7 @@ impl Database {
         let plan = self.view_plan(create).await?;
         let continuous = self.continuous(&plan, create.emit, &checked)?;
         continuous.plannable().await?;
+        self.refuse_taken_late(&name, &continuous, &create.name)?;
         let schema = without_metadata(plan.schema().as_arrow());
         let partition_by = partition_columns(&create.partitioned_by, &schema)?;
         let depends = plan::references(&self.state, &create.query)?;
@@ -269,7 +270,9 @@ impl Database {
         let name = simple_name(&create.name)?;
         let plan = plan::query(&self.state, &create.query).await?;
         let (_, checked) = sink_of(create)?;
-        self.continuous(&plan, create.emit, &checked)?.plannable().await?;
+        let continuous = self.continuous(&plan, create.emit, &checked)?;
+        continuous.plannable().await?;
+        self.refuse_taken_late(&name, &continuous, &create.name)?;
         let flags = (create.or_replace, create.if_not_exists);
         if let Way::Skip = self.clear(&name, flags, &create.name, ObjectKind::Sink).await? {
             return Ok(skipped("CREATE SINK", ObjectKind::Sink, &name));
@@ -305,6 +308,7 @@ impl Database {
     ) -> Result<()> {
         refuse_retention(checked)?;
         let sources = plan::sources(&plan)?;
+        let late = self.late_sink(entry, &plan, self.plan_options(emit, checked)).await?;
         let config = self.engine.config();
         let options = QueryOptions {
             trigger_interval: checked
@@ -312,7 +316,9 @@ impl Database {
                 .unwrap_or(config.trigger_interval),
             max_rows_per_epoch: config.max_rows_per_epoch,
             epoch_bytes: config.epoch_bytes,
-            snapshot_interval: config.snapshot_interval,
+            snapshot_interval: checked
+                .duration("snapshot_interval")
+                .unwrap_or(config.snapshot_interval),
             plan: self.plan_options(emit, checked),
         };
         let spec = QuerySpec {
@@ -321,6 +327,7 @@ impl Database {
             plan,
             state: self.state.clone(),
             sink: Arc::clone(&sink),
+            late,
             options,
         };
         self.engine.add(spec, &sources, entry.paused)?;
@@ -328,6 +335,64 @@ impl Database {
             self.look_up_epoch(&entry.name, sink.as_ref()).await?;
         }
         Ok(())
+    }
+
+    /// Where the late rows of a query go, if some of its sources keep them: a table
+    /// beside its result.
+    async fn late_sink(
+        &self,
+        entry: &Entry,
+        plan: &LogicalPlan,
+        options: PlanOptions,
+    ) -> Result<Option<Arc<dyn Sink>>> {
+        if !plan::sources(plan)?.iter().any(|source| source.keeps_late) {
+            return Ok(None);
+        }
+        let continuous = ContinuousPlan::new(plan.clone(), self.state.clone(), &options)?;
+        let Some(schema) = continuous.late_schema()? else { return Ok(None) };
+        let name = late_table(&entry.name);
+        let warehouse = self.engine.warehouse();
+        let short = &entry.id.simple().to_string()[..8];
+        let folder = match &entry.location {
+            Some(folder) => late_table(folder),
+            None => late_table(&format!("table-{short}")),
+        };
+        let location = warehouse.table_url(&folder)?;
+        let table = match self.access {
+            Access::ReadOnly => {
+                LakeTable::open_if_there(warehouse, &name, location, Default::default()).await?
+            }
+            _ => {
+                let spec = TableSpec {
+                    name: name.clone(),
+                    location,
+                    storage_options: Default::default(),
+                    schema,
+                    partition_by: Vec::new(),
+                    deletion_vectors: false,
+                };
+                Some(LakeTable::create(warehouse, spec).await?)
+            }
+        };
+        let Some(table) = table else { return Ok(None) };
+        self.objects.put_beside(&entry.name, Arc::clone(&table));
+        Ok(Some(Arc::new(DeltaSink::new(table, entry.id.to_string()))))
+    }
+
+    /// Late rows need a name of their own.
+    pub(super) fn refuse_taken_late(
+        &self,
+        name: &str,
+        plan: &ContinuousPlan,
+        written: &ObjectName,
+    ) -> Result<()> {
+        let late = late_table(name);
+        if plan.late_schema()?.is_none() || self.objects.get(&late).is_none() {
+            return Ok(());
+        }
+        Err(Error::name(format!("\"{late}\", where late rows are to be kept, exists already"))
+            .at(name_place(written))
+            .with_hint("choose another name, or late_rows = 'drop' for the source"))
     }
 
     /// How far a query is that another process runs, or ran.
@@ -464,6 +529,11 @@ impl Database {
             .at(name_place(written))
             .with_hint("CREATE OR REPLACE replaces it, IF NOT EXISTS leaves it as it is"))
     }
+}
+
+/// The table of a query's late rows.
+fn late_table(query: &str) -> String {
+    format!("{query}__late_rows")
 }
 
 /// A view that is replaced can't read what it was.

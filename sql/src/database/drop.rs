@@ -127,6 +127,9 @@ impl Database {
 
     /// Deletes the files of what Tidemill made; a declared lake table stays where it is.
     async fn delete_data(&self, entry: &Entry, object: &Object) -> tidemill_engine::Result<()> {
+        if let Some(late) = self.objects.remove_beside(&entry.name) {
+            late.delete().await?;
+        }
         match object {
             Object::Table { table, managed: true } | Object::MaterializedView(table) => {
                 table.delete().await

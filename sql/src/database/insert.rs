@@ -98,6 +98,7 @@ impl Database {
             .with_hint("CREATE MATERIALIZED VIEW keeps its result up to date"));
         }
         let name = self.free_name(&format!("insert_into_{}", table.name()));
+        self.refuse_taken_late(&name, &continuous, &insert.table)?;
         let mut depends = plan::references(&self.state, &insert.query)?;
         depends.push(table.name().to_owned());
         let statement = Statement::Insert(insert.clone());

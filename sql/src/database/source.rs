@@ -61,6 +61,7 @@ impl Database {
             primary_key: Vec::new(),
             deletes: None,
             watermark: None,
+            keeps_late: checked.string("late_rows") == Some("table"),
         };
         let declared = event_time(&self.state, &entry.name, &create.columns, &checked, declared)?;
         let table = Arc::new(SourceTable::new(declared.clone()));

@@ -87,7 +87,7 @@ const SOURCE: &[OptionSpec] = &[
         .default("dead_letter"),
     option("max_rows_per_epoch", Integer { min: 1 }, "most rows that one epoch takes from this source"),
     option("idle_timeout", Duration, "a partition that brings nothing for this long does not hold the watermark back"),
-    option("late_rows", Enum(&["drop", "keep"]), "rows behind the watermark of a closed window: counted only, or kept in <source>__late_rows as well")
+    option("late_rows", Enum(&["drop", "table"]), "rows behind the watermark of a closed window: counted only, or kept in <view>__late_rows as well")
         .default("drop"),
 ];
 
@@ -203,7 +203,8 @@ const QUERY: &[OptionSpec] = &[
     option("write_mode", Enum(&["deletion_vectors", "copy_on_write"]), "how rows of the result are replaced; copy_on_write is for readers that don't know deletion vectors")
         .default("deletion_vectors"),
     option("state_memory_limit", Bytes, "most memory that its state may take"),
-    option("checkpoint_interval", Integer { min: 1 }, "commits between checkpoints of the result's Delta log").default("100"),
+    option("snapshot_interval", Duration, "how often its state is saved; the program's setting if not given")
+        .alias(&["checkpoint_interval"]),
 ];
 
 const MATERIALIZED_VIEW: &[OptionSpec] = &[option(
@@ -219,6 +220,11 @@ const SINK: &[OptionSpec] = &[
         "how often it looks for new rows; the engine's setting if not given",
     ),
     option("state_memory_limit", Bytes, "most memory that its state may take"),
+    option(
+        "snapshot_interval",
+        Duration,
+        "how often its state is saved; the program's setting if not given",
+    ),
 ];
 
 const STORAGE: PrefixSpec = PrefixSpec {

@@ -9,4 +9,5 @@ mod plans;
 mod random;
 mod scripts;
 mod simulation;
+mod state;
 mod tidy;

@@ -20,7 +20,7 @@ const SETUP: [&str; 6] = [
 ];
 
 /// Name of the snapshot, and the statement that is explained.
-const QUERIES: [(&str, &str); 25] = [
+const QUERIES: [(&str, &str); 26] = [
     ("projection_and_filter", "SELECT id, amount * 2 AS twice FROM orders WHERE amount > 10"),
     ("computed_and_metadata_columns", "SELECT id, day, \"offset\" FROM orders"),
     ("through_a_view", "SELECT id FROM paid WHERE user_id = 7"),
@@ -81,6 +81,11 @@ const QUERIES: [(&str, &str); 25] = [
     (
         "tumble",
         "SELECT window_start, count(*) FROM TUMBLE(clicks, at, INTERVAL '1' MINUTE) GROUP BY window_start",
+    ),
+    (
+        "session",
+        "SELECT who, window_end, count(*) FROM SESSION(clicks PARTITION BY who, at, INTERVAL '1' MINUTE) \
+         GROUP BY who, window_end",
     ),
     (
         "materialized_view",

@@ -136,6 +136,7 @@ impl Rewriter {
             template: Box::new(template),
             from_nothing: aggregate.group_expr.is_empty(),
             closing: vec![closing],
+            sessions: None,
         };
         self.stateful(op, vec![input.plan], &aggregate.schema, info, notes)
     }

@@ -147,6 +147,7 @@ impl Rewriter {
             template: Box::new(LogicalPlan::Join(template)),
             from_nothing: false,
             closing: free.to_vec(),
+            sessions: None,
         };
         self.stateful(op, vec![left.plan, right.plan], &join.schema, info, notes)
     }

@@ -11,9 +11,11 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, Result};
+use crate::function::{SESSION_END, SESSION_START};
 use crate::operator::rows::Closing;
+use crate::operator::sessions::Sessions;
 use crate::operator::top_n::Rank;
-use crate::plan::info::{Info, bare};
+use crate::plan::info::{Info, Watermarked, bare, interval_us};
 use crate::plan::node::Op;
 use crate::plan::rewrite::aggregate::freed;
 use crate::plan::rewrite::{Node, Rewriter, closing, without_weight};
@@ -28,13 +30,25 @@ impl Rewriter {
         // What all of them partition by: partitions of each lie within these.
         let mut key = functions.first().map(|f| f.params.partition_by.clone()).unwrap_or_default();
         key.retain(|expr| functions.iter().all(|f| f.params.partition_by.contains(expr)));
-        let (info, closing) = partitioned(&input, &key)?;
+        let (mut info, closing) = partitioned(&input, &key)?;
+        let sessions = match &closing {
+            None => sessions(window, &functions, &input)?,
+            Some(_) => None,
+        };
         let mut template = window.clone();
         template.input = Arc::new(self.leaf(0, &input));
-        let mut notes = vec![format!(
-            "keeps the rows of each partition, evaluates touched partitions anew; {}",
-            freed(&info)
-        )];
+        let mut notes = match &sessions {
+            None => vec![format!(
+                "keeps the rows of each partition, evaluates touched partitions anew; {}",
+                freed(&info)
+            )],
+            Some((_, ends)) => {
+                info.watermarks.extend(ends.iter().cloned());
+                let kept = "keeps the rows of open sessions, evaluates touched partitions anew; \
+                            freed as the watermark passes their end";
+                vec![kept.to_owned()]
+            }
+        };
         if key.is_empty() {
             notes.push("warning: without PARTITION BY every epoch costs what all rows cost".into());
         }
@@ -43,6 +57,7 @@ impl Rewriter {
             template: Box::new(LogicalPlan::Window(template)),
             from_nothing: false,
             closing: vec![closing],
+            sessions: sessions.map(|(sessions, _)| sessions),
         };
         self.stateful(op, vec![input.plan], &window.schema, info, notes)
     }
@@ -149,6 +164,37 @@ fn partitioned(input: &Node, key: &[Expr]) -> Result<(Info, Option<Closing>)> {
     let schema = without_weight(input.plan.schema());
     let closing = watermarks.first().map(|w| closing(w, &schema)).transpose()?;
     Ok((Info { retracting: true, watermarks, ..input.info.clone() }, closing))
+}
+
+/// For windows that are sessions of a time that follows a watermark: when they close, and
+/// which columns of the result are their ends.
+fn sessions(
+    window: &Window,
+    functions: &[&WindowFunction],
+    input: &Node,
+) -> Result<Option<(Sessions, Vec<Watermarked>)>> {
+    let Some(first) = functions.first().filter(|_| !input.info.retracting) else { return Ok(None) };
+    let name = |function: &WindowFunction| function.fun.name().to_owned();
+    let same = |f: &&&WindowFunction| {
+        [SESSION_START, SESSION_END].contains(&name(f).as_str())
+            && f.params.args == first.params.args
+            && f.params.partition_by == first.params.partition_by
+    };
+    let [time, gap] = first.params.args.as_slice() else { return Ok(None) };
+    let Expr::Column(time) = bare(time) else { return Ok(None) };
+    let (Some(watermarked), Some(gap_us)) = (input.info.watermark(time), interval_us(gap)) else {
+        return Ok(None);
+    };
+    if !functions.iter().all(|function| same(&function)) {
+        return Ok(None);
+    }
+    let late = closing(watermarked, &without_weight(input.plan.schema()))?;
+    let outputs = window.schema.columns();
+    let ends = outputs[outputs.len() - functions.len()..].iter().zip(functions);
+    let ends = ends.filter(|(_, function)| name(function) == SESSION_END);
+    let ends =
+        ends.map(|(column, _)| Watermarked { column: column.clone(), ..watermarked.clone() });
+    Ok(Some((Sessions { gap_us, late }, ends.collect())))
 }
 
 fn kept(input: &Info, info: &Info) -> String {
