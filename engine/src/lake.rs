@@ -7,6 +7,7 @@
 //! commit that deletes rows does if others did something to the same files.
 
 pub(crate) mod bounds;
+mod changes;
 pub(crate) mod commit;
 pub(crate) mod compact;
 pub(crate) mod files;

@@ -79,6 +79,8 @@ impl QueryState {
 pub struct QueryHandle {
     spec: QuerySpec,
     with: Surroundings,
+    /// The tables that it reads commit by commit.
+    follows: Vec<String>,
     state: watch::Sender<QueryState>,
     task: Mutex<Option<Task>>,
     /// The recovered query between two steps by hand.
@@ -232,7 +234,9 @@ impl Engine {
             (false, true) => QueryState::Stopped,
             (false, false) => QueryState::Running,
         };
+        let followed = sources.iter().filter(|source| source.source.connector() == "delta");
         let handle = Arc::new(QueryHandle {
+            follows: followed.map(|source| source.source.name().to_owned()).collect(),
             spec,
             with,
             state: watch::Sender::new(state),

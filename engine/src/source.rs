@@ -4,6 +4,7 @@
 //! offsets. Reading the same range twice gives the same rows: everything the
 //! engine promises after a crash rests on that.
 
+pub mod delta;
 pub mod files;
 pub mod generator;
 pub mod kafka;
@@ -30,7 +31,7 @@ pub trait Source: Debug + Send + Sync {
     /// The name it was created with.
     fn name(&self) -> &str;
 
-    /// `kafka`, `files`, `generator`, `memory`.
+    /// `kafka`, `files`, `generator`, `memory`, `delta`.
     fn connector(&self) -> &'static str;
 
     /// What its records come from, for the dead letters: the topic, the path.

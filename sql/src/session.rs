@@ -261,7 +261,7 @@ impl Session {
                 .with_hint("give it a SELECT or a CREATE MATERIALIZED VIEW"));
             }
         };
-        plan::query(&self.state(), query).await
+        plan::followed(plan::query(&self.state(), query).await?, &self.database.objects)
     }
 
     /// Settings are DataFusion's, such as `datafusion.execution.target_partitions`;

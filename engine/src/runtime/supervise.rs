@@ -96,22 +96,41 @@ fn set(handle: &QueryHandle, state: QueryState) {
     handle.state.send_replace(state);
 }
 
-/// Runs the queries side by side until each has read what was there at the start.
+/// Runs the queries until each has read what was there at the start: side by side, but
+/// those that follow the result of another one after it.
 pub async fn run_once(
     handles: &[Arc<QueryHandle>],
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<()> {
-    let due: Vec<_> = handles.iter().filter(|h| h.state() != QueryState::Paused).collect();
+    let due = handles.iter().filter(|handle| handle.state() != QueryState::Paused);
+    let mut left: Vec<&Arc<QueryHandle>> = due.collect();
+    let mut done = 0;
+    while !left.is_empty() {
+        let waits = |handle: &&Arc<QueryHandle>| {
+            handle.follows.iter().any(|name| left.iter().any(|other| other.name() == name))
+        };
+        let (later, now): (Vec<_>, Vec<_>) = left.iter().copied().partition(waits);
+        done += run_side_by_side(&now, &|some, all| progress(done + some, done + all)).await?;
+        left = later;
+    }
+    Ok(())
+}
+
+/// Answers how many offsets there were.
+async fn run_side_by_side(
+    due: &[&Arc<QueryHandle>],
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<u64> {
     let mut total = 0;
     let mut ready = Vec::new();
-    for handle in &due {
+    for handle in due {
         *handle.stepping.lock().await = None;
         let query = recover_patiently(handle).await?;
         let target = query.target().await?;
         let waiting = query.waiting(&target);
         handle.with.metrics.backlog.store(waiting, Relaxed);
         total += waiting;
-        ready.push((handle, query, target));
+        ready.push((*handle, query, target));
     }
     let stop = CancellationToken::new();
     let mut running: FuturesUnordered<_> =
@@ -128,7 +147,7 @@ pub async fn run_once(
         }
     }
     progress(total, total);
-    Ok(())
+    Ok(total)
 }
 
 /// Runs one query to its target, trying again where that can help.

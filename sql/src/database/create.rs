@@ -206,6 +206,7 @@ impl Database {
         let vectors = changes && write_mode(&checked) == WriteMode::DeletionVectors;
         let table = self.make_lake(&mut entry, &checked, schema, partition_by, vectors).await?;
         self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
+        self.objects.set_growing(&name, !changes);
         let sink = view_sink(&continuous, table, &entry, &checked);
         self.start(&entry, plan, sink, &checked, create.emit).await?;
         Ok(done("CREATE MATERIALIZED VIEW"))
@@ -227,6 +228,7 @@ impl Database {
 
     async fn view_plan(&self, create: &CreateMaterializedView) -> Result<LogicalPlan> {
         let plan = plan::query(&self.state, &create.query).await?;
+        let plan = plan::followed(plan, &self.objects)?;
         plan::with_names(plan, &create.columns)
     }
 
@@ -239,6 +241,7 @@ impl Database {
         let plan = self.view_plan(create).await?;
         let table = self.open_lake(entry, &checked).await?;
         let continuous = self.continuous(&plan, create.emit, &checked)?;
+        self.objects.set_growing(&entry.name, !continuous.info().retracting);
         let sink = view_sink(&continuous, Arc::clone(&table), entry, &checked);
         self.start(entry, plan, sink, &checked, create.emit).await?;
         Ok(Object::MaterializedView(table))
@@ -269,6 +272,7 @@ impl Database {
         let _changing = self.changing.lock().await;
         let name = simple_name(&create.name)?;
         let plan = plan::query(&self.state, &create.query).await?;
+        let plan = plan::followed(plan, &self.objects)?;
         let (_, checked) = sink_of(create)?;
         let continuous = self.continuous(&plan, create.emit, &checked)?;
         continuous.plannable().await?;
@@ -293,6 +297,7 @@ impl Database {
     ) -> Result<Object> {
         let (sink, checked) = sink_of(create)?;
         let plan = plan::query(&self.state, &create.query).await?;
+        let plan = plan::followed(plan, &self.objects)?;
         self.start(entry, plan, sink, &checked, create.emit).await?;
         Ok(Object::Query)
     }

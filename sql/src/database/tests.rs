@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use tidemill_engine::clock::Clock;
 use tidemill_engine::config::EngineConfig;
@@ -183,4 +184,31 @@ async fn what_is_dropped_or_replaced_leaves_no_files() {
     drop(database);
     let rows = run(&house.open().await, "SELECT id FROM t").await;
     assert!(rows.contains("| 4  |"), "{rows}");
+}
+
+/// The next rows of a subscription.
+async fn next(rows: &mut SendableRecordBatchStream) -> String {
+    let batch = tokio::time::timeout(std::time::Duration::from_secs(60), rows.try_next());
+    let batch = batch.await.expect("rows that come").unwrap().unwrap();
+    pretty_format_batches(&[batch]).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_subscription_tells_what_comes_and_what_goes() {
+    let house = House::new();
+    house.memory.create_topic("accounts", 1);
+    let database = house.open().await;
+    let source = "CREATE SOURCE accounts (id BIGINT, n BIGINT, PRIMARY KEY (id)) \
+         WITH (connector = 'memory')";
+    run(&database, source).await;
+    let session = database.session();
+    let Ok(Answer::Rows(mut rows)) = session.execute("SUBSCRIBE TO accounts").await else {
+        panic!("no rows");
+    };
+    house.produce("accounts", r#"{"id": 1, "n": 5}"#);
+    assert!(next(&mut rows).await.contains("| insert    | 1     | 1  | 5 |"));
+    house.produce("accounts", r#"{"id": 1, "n": 6}"#);
+    let changed = next(&mut rows).await;
+    assert!(changed.contains("| delete    | 2     | 1  | 5 |"), "{changed}");
+    assert!(changed.contains("| insert    | 2     | 1  | 6 |"), "{changed}");
 }

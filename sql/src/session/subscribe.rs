@@ -2,7 +2,8 @@
 //!
 //! Nothing is recorded and nothing is committed: a subscription starts at what
 //! is newest and lives as long as its reader. Each row carries the operation
-//! (`insert`: sources only append) and the number of the batch it came in.
+//! (`insert`, or `delete` for a row that was there and is taken away) and the number
+//! of the batch it came in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
+use tidemill_engine::changelog::split;
 use tidemill_engine::epoch::{EpochPlan, OffsetRange, Offsets, Ranges, clamp, ends};
+use tidemill_engine::operator::rows::units;
 use tidemill_engine::plan::ContinuousPlan;
 use tidemill_engine::source::Reader;
 
@@ -68,15 +71,19 @@ impl Session {
 
     async fn subscribed_plan(&self, target: &Target) -> Result<LogicalPlan> {
         let sql = match target {
-            Target::Query(query) => return plan::query(&self.state(), query).await,
+            Target::Query(query) => {
+                let plan = plan::query(&self.state(), query).await?;
+                return plan::followed(plan, &self.database.objects);
+            }
             Target::Relation(name) => format!("SELECT * FROM {name}"),
         };
         match crate::parser::parse_one(&sql)?.node {
             Statement::Query(query) => {
                 let plan = plan::query(&self.state(), &query).await?;
+                let plan = plan::followed(plan, &self.database.objects)?;
                 if plan::sources(&plan)?.is_empty() {
-                    return Err(Error::refused("SUBSCRIBE follows sources only")
-                        .with_hint("SELECT reads a table or a materialized view as it is now"));
+                    return Err(Error::refused("SUBSCRIBE follows sources and views only")
+                        .with_hint("SELECT reads a table as it is now"));
                 }
                 Ok(plan)
             }
@@ -128,8 +135,11 @@ impl Tail {
                 while let Some(batch) = rows.next().await {
                     let batch = batch?;
                     if batch.num_rows() > 0 {
-                        yield marked(&schema, &batch, epoch)?;
+                        yield marked(&schema, batch, epoch)?;
                     }
+                }
+                if let Some(states) = self.plan.states() {
+                    states.apply().await?;
                 }
             }
         }
@@ -170,15 +180,16 @@ fn now(epoch: u64) -> EpochPlan {
 
 fn marked(
     schema: &SchemaRef,
-    batch: &RecordBatch,
+    batch: RecordBatch,
     epoch: u64,
 ) -> Result<RecordBatch, DataFusionError> {
-    let n = batch.num_rows();
+    let (rows, weights) = split(&units(batch)?)?;
     let number = i64::try_from(epoch).unwrap_or(i64::MAX);
+    let operation = |weight: &i64| if *weight > 0 { "insert" } else { "delete" };
     let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(std::iter::repeat_n("insert", n))),
-        Arc::new(Int64Array::from_value(number, n)),
+        Arc::new(StringArray::from_iter_values(weights.values().iter().map(operation))),
+        Arc::new(Int64Array::from_value(number, rows.num_rows())),
     ];
-    columns.extend(batch.columns().iter().cloned());
+    columns.extend(rows.columns().iter().cloned());
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

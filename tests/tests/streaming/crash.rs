@@ -21,7 +21,7 @@ use tidemill_tests::{delta_log, oracle};
 const YIELDS: usize = 10_000;
 
 /// Statements that can be said again after a crash.
-const SETUP: [&str; 7] = [
+const SETUP: [&str; 5] = [
     "CREATE SOURCE IF NOT EXISTS clicks (id BIGINT, page INT) \
      WITH (connector = 'memory', max_rows_per_epoch = 2)",
     "CREATE TABLE IF NOT EXISTS pages AS SELECT * FROM (VALUES (1, 'home'), (2, 'cart')) AS t(page, name)",
@@ -32,6 +32,10 @@ const SETUP: [&str; 7] = [
     "CREATE MATERIALIZED VIEW IF NOT EXISTS met AS \
      SELECT a.page, count(*) AS pairs, max(b.id) AS last FROM clicks a LEFT JOIN clicks b \
      ON a.page = b.page AND a.id < b.id GROUP BY a.page",
+];
+
+/// The same for rows that come too late.
+const LATE_SETUP: [&str; 2] = [
     "CREATE SOURCE IF NOT EXISTS visits (id BIGINT, at TIMESTAMP, WATERMARK FOR at AS at) \
      WITH (connector = 'memory', max_rows_per_epoch = 1, late_rows = 'table')",
     "CREATE MATERIALIZED VIEW IF NOT EXISTS per_minute AS SELECT window_start, count(*) AS n \
@@ -93,9 +97,32 @@ enum Pace {
     Overlapped,
 }
 
+/// What is done and checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    Clicks,
+    Late,
+}
+
+impl Scene {
+    fn setup(self) -> &'static [&'static str] {
+        match self {
+            Scene::Clicks => &SETUP,
+            Scene::Late => &LATE_SETUP,
+        }
+    }
+
+    async fn check(self, session: &Session, world: &World) -> Result<()> {
+        match self {
+            Scene::Clicks => check(session, world).await,
+            Scene::Late => check_late(session, world).await,
+        }
+    }
+}
+
 /// Everything that is to be done, from whatever state.
-async fn work(session: &Session, pace: Pace) -> Result<()> {
-    for statement in SETUP {
+async fn work(session: &Session, pace: Pace, scene: Scene) -> Result<()> {
+    for statement in scene.setup() {
         execute(session, statement).await?;
     }
     if pace == Pace::Overlapped {
@@ -115,14 +142,15 @@ async fn work_until_it_breaks(
     countdown: &Arc<Countdown>,
     afterwards: Afterwards,
     pace: Pace,
+    scene: Scene,
 ) {
     let store = FaultyStore::new(Arc::clone(&world.store), Arc::clone(countdown));
     // What fails here is what the test is about; what is left behind is checked later.
     let working = async {
         let session = world.open_over(Arc::new(store)).await?.session();
-        let worked = work(&session, pace).await;
+        let worked = work(&session, pace, scene).await;
         if worked.is_err() && afterwards == Afterwards::Fine {
-            return work(&session, pace).await;
+            return work(&session, pace, scene).await;
         }
         worked
     };
@@ -151,17 +179,7 @@ fn in_use(error: &tidemill_sql::Error) -> bool {
 
 /// What must hold however the crash went.
 async fn check(session: &Session, world: &World) -> Result<()> {
-    // A batch knows no late rows.
-    oracle::check(session, &["per_minute".to_owned()]).await?;
-    for (sql, wanted) in [
-        ("SELECT * FROM per_minute__late_rows", "3 | 2024-01-01T00:00:20; 4 | 2024-01-01T00:04:00"),
-        ("SELECT n FROM per_minute", "1; 1"),
-    ] {
-        let found = sorted_lines(&oracle::query(session, sql).await?.1)?.join("; ");
-        if found != wanted {
-            return Err(Error::wrong(format!("{sql}: {found}")));
-        }
-    }
+    oracle::check(session, &[]).await?;
     let (_, rows) = oracle::query(session, "SELECT id FROM named").await?;
     let ids = sorted_lines(&rows)?;
     if ids != ["1", "2", "3", "4", "5", "6"] {
@@ -180,18 +198,32 @@ async fn check(session: &Session, world: &World) -> Result<()> {
     delta_log::check_epochs(&world.store).await
 }
 
+/// Late rows are kept once, however the crash went.
+async fn check_late(session: &Session, world: &World) -> Result<()> {
+    for (sql, wanted) in [
+        ("SELECT * FROM per_minute__late_rows", "3 | 2024-01-01T00:00:20; 4 | 2024-01-01T00:04:00"),
+        ("SELECT n FROM per_minute", "1; 1"),
+    ] {
+        let found = sorted_lines(&oracle::query(session, sql).await?.1)?.join("; ");
+        if found != wanted {
+            return Err(Error::wrong(format!("{sql}: {found}")));
+        }
+    }
+    delta_log::check_epochs(&world.store).await
+}
+
 /// Runs with the fault at operation 1, 2, 3, … until it is not reached any more.
-async fn count_down(fault: Fault, afterwards: Afterwards, pace: Pace) {
+async fn count_down(fault: Fault, afterwards: Afterwards, pace: Pace, scene: Scene) {
     let mut failures = Vec::new();
     for at in 1.. {
         let world = world();
         let countdown = Countdown::new(at, fault, afterwards);
-        work_until_it_breaks(&world, &countdown, afterwards, pace).await;
+        work_until_it_breaks(&world, &countdown, afterwards, pace, scene).await;
         time_goes_on(&world);
         let recovered = async {
             let session = open_after(&world, Arc::clone(&world.store)).await?.session();
-            work(&session, pace).await?;
-            check(&session, &world).await
+            work(&session, pace, scene).await?;
+            scene.check(&session, &world).await
         };
         if let Err(error) = recovered.await {
             failures.push(format!("{}: {error}", countdown.what()));
@@ -206,27 +238,37 @@ async fn count_down(fault: Fault, afterwards: Afterwards, pace: Pace) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_dies_before_an_operation() {
-    count_down(Fault::Refused, Afterwards::Dead, Pace::OneByOne).await;
+    count_down(Fault::Refused, Afterwards::Dead, Pace::OneByOne, Scene::Clicks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_dies_after_an_operation() {
-    count_down(Fault::AnswerLost, Afterwards::Dead, Pace::OneByOne).await;
+    count_down(Fault::AnswerLost, Afterwards::Dead, Pace::OneByOne, Scene::Clicks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_dies_while_epochs_overlap() {
-    count_down(Fault::AnswerLost, Afterwards::Dead, Pace::Overlapped).await;
+    count_down(Fault::AnswerLost, Afterwards::Dead, Pace::Overlapped, Scene::Clicks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_fails_once() {
-    count_down(Fault::Refused, Afterwards::Fine, Pace::OneByOne).await;
+    count_down(Fault::Refused, Afterwards::Fine, Pace::OneByOne, Scene::Clicks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_lost_once() {
-    count_down(Fault::AnswerLost, Afterwards::Fine, Pace::OneByOne).await;
+    count_down(Fault::AnswerLost, Afterwards::Fine, Pace::OneByOne, Scene::Clicks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_rows_are_kept_once_though_the_process_dies() {
+    count_down(Fault::AnswerLost, Afterwards::Dead, Pace::OneByOne, Scene::Late).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_rows_are_kept_once_though_operations_fail() {
+    count_down(Fault::Refused, Afterwards::Fine, Pace::Overlapped, Scene::Late).await;
 }
 
 /// Writes the token after the newest, as an engine on another machine does.
@@ -256,6 +298,6 @@ async fn an_engine_that_was_superseded_commits_nothing() {
     assert!(matches!(stepped, Err(EngineError::Fenced { .. })), "{stepped:?}");
     drop(old);
     let new = world.open().await.expect("the second engine");
-    work(&new.session(), Pace::OneByOne).await.expect("the second engine works");
+    work(&new.session(), Pace::OneByOne, Scene::Clicks).await.expect("the second engine works");
     check(&new.session(), &world).await.expect("nothing is there twice");
 }
