@@ -280,7 +280,8 @@ impl ContinuousPlan {
             numbered.insert(name.clone(), rows);
         }
         let mut late = BTreeSet::new();
-        for input in &self.late_inputs {
+        let kept = |name: &String| self.inputs.get(name).is_some_and(|input| self.keeps(input));
+        for input in self.late_inputs.iter().filter(|input| input.sources.iter().any(kept)) {
             let physical = self.plan_stateless(input.over(&numbered)?, epoch).await?;
             let found = collect(physical, Arc::clone(context)).await?;
             input.late(&found, moment, &mut late)?;
