@@ -331,8 +331,8 @@ impl States {
 
     /// Whether the execution that has ended left rows out that came too late.
     pub async fn left_out(&self) -> bool {
-        for (_, shards) in self.all() {
-            for shard in shards.iter() {
+        for (_, held) in self.all() {
+            for shard in &held.shards {
                 if shard.lock().await.pending_late > 0 {
                     return true;
                 }
