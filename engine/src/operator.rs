@@ -44,6 +44,7 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+    Statistics, StatisticsArgs,
 };
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -52,6 +53,7 @@ use tokio::task::JoinSet;
 use crate::error::{Error, Result};
 use crate::operator::rows::deal;
 use crate::operator::states::{Change, Gathered, Moment, States};
+use crate::plan::reuse::statistics_of_stream;
 use crate::state::{Table, TableSpec};
 
 /// One stateful operator of a plan; the same for all shards and epochs.
@@ -259,6 +261,14 @@ impl ExecutionPlan for OperatorExec {
         _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
     ) -> Result<TreeNodeRecursion, DataFusionError> {
         Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        _: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>, DataFusionError> {
+        Ok(statistics_of_stream(&self.schema()))
     }
 
     fn execute(

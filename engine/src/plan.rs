@@ -16,6 +16,7 @@ pub mod late;
 pub mod leaf;
 pub mod node;
 pub mod physical;
+pub mod reuse;
 pub mod rewrite;
 pub mod scan;
 
@@ -36,7 +37,6 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableScanBuilder};
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::epoch::EpochPlan;
@@ -210,7 +210,7 @@ impl ContinuousPlan {
         }
         let planned =
             self.planned.as_ref().ok_or_else(|| Error::internal("no plan for the epoch"))?;
-        Ok(reset_plan_states(Arc::clone(&planned.physical))?)
+        Ok(reuse::refresh(&planned.physical)?)
     }
 
     async fn plan_for(&self, epoch: &EpochPlan) -> Result<Planned> {

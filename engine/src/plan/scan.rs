@@ -18,11 +18,13 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
+    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, Statistics,
+    StatisticsArgs,
 };
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::plan::reuse::statistics_of_stream;
 use crate::source::DeclaredSource;
 use crate::source::table::{all_or, leaf_properties};
 
@@ -175,6 +177,14 @@ impl ExecutionPlan for EpochScanExec {
         _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
     ) -> Result<TreeNodeRecursion, DataFusionError> {
         Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        _: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>, DataFusionError> {
+        Ok(statistics_of_stream(&self.schema()))
     }
 
     fn execute(
