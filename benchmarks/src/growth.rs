@@ -39,6 +39,9 @@ pub async fn run(sizes: &[u64]) -> Result<Report> {
         let (join, worst) = epochs(*keys, &pairs(*keys), &sources).await?;
         figure("join, epoch ms", join);
         figure("join, slowest epoch ms", worst);
+        let (table, worst) = with_table(*keys).await?;
+        figure("join with a lake table, epoch ms", table);
+        figure("join with a lake table, slowest epoch ms", worst);
         let (state, result) =
             (recovery(*keys, &sums(*keys)).await?, recovery(*keys, &counts(*keys)).await?);
         figure("recovery, one row of result, s", state);
@@ -87,12 +90,33 @@ pub async fn limited(keys: u64, limit: usize) -> Result<Report> {
 async fn epochs(keys: u64, query: &str, sources: &str) -> Result<(f64, f64)> {
     let folder = tempfile::tempdir()?;
     let database = open(folder.path()).await?;
-    let session = database.session();
     for sql in declared(sources) {
+        database.session().execute(&sql).await?;
+    }
+    timed(&database, query, keys.div_ceil(CHANGED)).await
+}
+
+/// The same with a lake table of so many rows that the changes are joined with.
+async fn with_table(keys: u64) -> Result<(f64, f64)> {
+    let folder = tempfile::tempdir()?;
+    let database = open(folder.path()).await?;
+    let session = database.session();
+    for sql in declared(&(changes(keys, CHANGED) + &stored(keys))) {
         session.execute(&sql).await?;
     }
-    session.execute(&format!("CREATE SINK q WITH (connector = 'blackhole') AS {query}")).await?;
-    for _ in 0..keys.div_ceil(CHANGED) + EPOCHS / 4 {
+    session.execute("CREATE TABLE held (id BIGINT, v BIGINT)").await?;
+    session.execute("INSERT INTO held SELECT seq, v FROM stored").await?;
+    let query = format!(
+        "SELECT c.seq, h.v FROM (SELECT seq, seq * {SCATTER} % {keys} AS key FROM changes) AS c \
+         JOIN held AS h ON h.id = c.key"
+    );
+    timed(&database, &query, 0).await
+}
+
+async fn timed(database: &Arc<Database>, query: &str, fill: u64) -> Result<(f64, f64)> {
+    let sink = format!("CREATE SINK q WITH (connector = 'blackhole') AS {query}");
+    database.session().execute(&sink).await?;
+    for _ in 0..fill + EPOCHS / 4 {
         database.engine().step("q").await?.ok_or("the source ended too early")?;
     }
     let mut took = Vec::new();
