@@ -1,7 +1,7 @@
 //! Runs cases, several at a time; one that fails is made smaller and becomes a script.
 
 use std::path::Path;
-use std::thread;
+use std::thread::{self, Builder as Thread};
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
@@ -14,6 +14,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Cases are dealt out over so many threads, the same on every machine.
 const LANES: u64 = 4;
+/// Queries are nested deeply, and what plans them is not optimised.
+const STACK: usize = 32 << 20;
 /// How many cases, and how many milliseconds, are spent on making a failing one smaller.
 const SHRINKING: (u32, u32) = (4000, 240_000);
 
@@ -40,7 +42,8 @@ fn runner(lane: u64, cases: u32) -> TestRunner {
 }
 
 fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_stack_size(STACK).enable_all().build().expect("a runtime")
 }
 
 /// Runs `check` on `cases` cases; one that fails ends as a script.
@@ -65,7 +68,8 @@ pub fn for_cases<S: Strategy>(
         }
     };
     let failures: Vec<String> = thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES).map(|n| scope.spawn(move || lane(n))).collect();
+        let start = |n| Thread::new().stack_size(STACK).spawn_scoped(scope, move || lane(n));
+        let lanes: Vec<_> = (0..LANES).map(|n| start(n).expect("a thread")).collect();
         let ended = lanes.into_iter().map(|lane| lane.join().expect("a lane"));
         ended.filter_map(std::result::Result::err).collect()
     });
