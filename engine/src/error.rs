@@ -7,6 +7,7 @@
 mod storage;
 
 use datafusion::error::DataFusionError;
+use delta_kernel::Error as KernelError;
 use deltalake::DeltaTableError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -208,7 +209,39 @@ fn caused_by_storage(error: &(dyn std::error::Error + 'static)) -> bool {
         if error.is::<object_store::Error>() || error.is::<std::io::Error>() {
             return true;
         }
+        if error.downcast_ref::<KernelError>().is_some_and(is_storage) {
+            return true;
+        }
         cause = error.source();
     }
     false
+}
+
+/// delta_kernel does not say of these what caused them.
+fn is_storage(error: &KernelError) -> bool {
+    match error {
+        KernelError::Backtraced { source, .. } => is_storage(source),
+        KernelError::ObjectStore(_) | KernelError::IOError(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_that_fails_below_delta_kernel_is_worth_another_try() {
+        let failed = || object_store::Error::Generic { store: "S3", source: "reset".into() };
+        for kernel in [
+            KernelError::ObjectStore(failed()),
+            KernelError::IOError(std::io::Error::other("reset")),
+            KernelError::generic_err(failed()),
+        ] {
+            let error = Error::from(DeltaTableError::from(kernel));
+            assert!(error.retryable(), "{error}");
+        }
+        let other = Error::from(DeltaTableError::from(KernelError::generic("no such column")));
+        assert!(!other.retryable());
+    }
 }

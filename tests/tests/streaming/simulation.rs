@@ -140,6 +140,13 @@ impl Simulation {
                 // As a person does with a statement that failed.
                 set_up(&session).await?;
             }
+            // Opening tries a second time what failed, and no more than one operation does.
+            let queries = session.database().queries();
+            if let Some(failed) = queries.into_iter().find(|query| query.state == "failed") {
+                let why = failed.reason.unwrap_or_default();
+                let why = why.replace("injected", "provoked");
+                return Err(Error::wrong(format!("{} could not be opened: {why}", failed.name)));
+            }
             for action in &life.actions {
                 done += 1;
                 match self.act(&session, *action).await {
