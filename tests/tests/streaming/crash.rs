@@ -4,6 +4,7 @@
 //! every epoch stands once in the logs.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -17,8 +18,8 @@ use tidemill_tests::values::sorted_lines;
 use tidemill_tests::world::World;
 use tidemill_tests::{delta_log, oracle};
 
-/// More than a runtime needs to drop what was aborted.
-const YIELDS: usize = 10_000;
+/// More than a runtime needs to drop what was aborted, on however loaded a machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Statements that can be said again after a crash.
 const SETUP: [&str; 5] = [
@@ -164,7 +165,8 @@ async fn work_until_it_breaks(
 /// Opens another engine as soon as the tasks of the one before, which were dropped in
 /// the middle, are really gone and the lease with them. A process takes them along.
 pub async fn open_after(world: &World, store: Arc<dyn ObjectStore>) -> Result<Arc<Database>> {
-    for _ in 0..YIELDS {
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
         match world.open_over(Arc::clone(&store)).await {
             Err(Error::Sql(error)) if in_use(&error) => tokio::task::yield_now().await,
             opened => return opened,
