@@ -131,7 +131,8 @@ impl<'a> Maker<'a> {
     }
 
     pub fn any_source(&mut self) -> &'static str {
-        *self.choices.pick(&[APPENDED[0], UPSERTED, APPENDED[1], APPENDED[0]])
+        let sources = [APPENDED[0], UPSERTED, APPENDED[1], APPENDED[0]];
+        self.choices.pick::<&str>(&sources)
     }
 
     /// An order in which no two rows that differ are equal.
@@ -150,6 +151,6 @@ impl<'a> Maker<'a> {
     }
 
     pub fn direction(&mut self) -> &'static str {
-        *self.choices.pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"])
+        self.choices.pick::<&str>(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"])
     }
 }
