@@ -155,14 +155,15 @@ mod tests {
         table.commit(staged, None).await.unwrap();
     }
 
+    /// Sorted: files come in the order of their names, which are drawn.
     async fn read(source: &DeltaSource, from: i64, to: i64) -> Vec<i64> {
         let mut reader = source.open(vec![0]).unwrap();
         let ranges = Ranges::from([(ALL, OffsetRange::new(from, to))]);
         let rows = reader.read(&ranges).await.unwrap();
-        let values = rows.chunks.iter();
+        let of = |c: &Chunk| c.batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+        let mut values: Vec<i64> = rows.chunks.iter().flat_map(of).collect();
+        values.sort_unstable();
         values
-            .flat_map(|c| c.batch.column(0).as_primitive::<Int64Type>().values().to_vec())
-            .collect()
     }
 
     #[tokio::test]
