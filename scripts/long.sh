@@ -8,7 +8,7 @@ usage() {
   cat <<'EOF'
 Usage: scripts/long.sh [FILTER]...
 
-Runs `cargo test -p tidemill-tests --test e2e` with TIDEMILL_LONG=1, one test at a
+Runs `cargo test --workspace --test e2e` with TIDEMILL_LONG=1, one test at a
 time, and renders the results into RESULTS.md: rows of the tests that ran are
 replaced, others stay, those of tests that there are no more go. FILTERs choose tests
 by parts of their names.
@@ -35,9 +35,9 @@ main() {
   scripts/spark.sh >/dev/null
   # The tests start the program.
   cargo build --bin tidemill
-  cargo test -p tidemill-tests --test e2e -- --list >"$folder/tests"
+  cargo test --workspace --test e2e -- --list >"$folder/tests"
   TIDEMILL_LONG=1 TIDEMILL_REQUIRE_ALL=1 TIDEMILL_RESULTS="$folder/results.ndjson" \
-    cargo test -p tidemill-tests --test e2e -- --nocapture --test-threads=1 "$@" 2>&1 \
+    cargo test --workspace --test e2e -- --nocapture --test-threads=1 "$@" 2>&1 \
     | tee "$folder/output" || outcome=$?
   python3 scripts/results.py "$folder/results.ndjson" "$folder/output" "$folder/tests" RESULTS.md
   return $outcome
