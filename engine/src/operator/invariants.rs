@@ -119,7 +119,7 @@ impl Edge {
     fn check_closed(&self, batch: &RecordBatch, moment: &Moment) -> Result<()> {
         for closing in &self.closings {
             let column = batch.column(closing.column);
-            let Some(bound) = closing.late(column.data_type(), moment) else { continue };
+            let Some(bound) = closing.over(column.data_type(), moment) else { continue };
             let late = below(column, bound)?;
             if let Some(row) = late.values().set_indices().next() {
                 let row = take_rows(batch, &[row as u32])?;

@@ -219,6 +219,12 @@ impl Closing {
         self.bound(ty, self.sources.iter().map(mark).min())
     }
 
+    /// Values below this were closed by an epoch that is over.
+    pub fn over(&self, ty: &DataType, moment: &Moment) -> Option<i64> {
+        let mark = |s: &String| moment.watermarks.get(s).map_or(i64::MIN, |mark| mark.reached);
+        self.bound(ty, self.sources.iter().map(mark).min())
+    }
+
     /// Values below this are closed once the epoch is over.
     pub fn closed(&self, ty: &DataType, moment: &Moment) -> Option<i64> {
         let mark = |s: &String| moment.watermarks.get(s).map_or(i64::MIN, |mark| mark.after);

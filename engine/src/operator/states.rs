@@ -25,6 +25,8 @@ pub struct Moment {
 /// Microseconds since 1970; `i64::MIN` before the first row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermark {
+    /// At the end of the epoch before: windows behind it have been closed.
+    pub reached: i64,
     /// Before the rows of the epoch: rows behind it are late.
     pub before: i64,
     /// After them: windows behind it are closed.
@@ -33,7 +35,7 @@ pub struct Watermark {
 
 impl Default for Watermark {
     fn default() -> Self {
-        Self { before: i64::MIN, after: i64::MIN }
+        Self { reached: i64::MIN, before: i64::MIN, after: i64::MIN }
     }
 }
 

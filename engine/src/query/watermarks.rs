@@ -157,8 +157,8 @@ impl Watermarks {
         let mut watermarks = BTreeMap::new();
         for (name, before) in before {
             let after = after.get(&name).copied().unwrap_or(before).max(before);
-            self.marks.reached.insert(name.clone(), after);
-            watermarks.insert(name, Watermark { before, after });
+            let reached = self.marks.reached.insert(name.clone(), after).unwrap_or(i64::MIN);
+            watermarks.insert(name, Watermark { reached, before, after });
         }
         Ok(Moment { timestamp_us: plan.timestamp_us, watermarks })
     }

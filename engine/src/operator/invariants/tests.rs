@@ -52,7 +52,8 @@ impl Run {
     /// One epoch in which the operator puts `rows` out, between these watermarks.
     async fn epoch(&self, rows: &[(i64, i64)], watermark: (i64, i64)) -> Result<(), String> {
         let (before, after) = watermark;
-        let watermarks = BTreeMap::from([("s".to_owned(), Watermark { before, after })]);
+        let watermarks =
+            BTreeMap::from([("s".to_owned(), Watermark { reached: before, before, after })]);
         self.states.set_moment(Moment { timestamp_us: 0, watermarks });
         let told = Arc::new(Told(changes(rows)));
         let input = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
