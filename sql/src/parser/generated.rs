@@ -1,4 +1,6 @@
 //! Generated statements print back to themselves; generated nonsense never panics.
+//!
+//! Long because there is a generator for every kind of statement.
 
 use datafusion::sql::sqlparser::ast::{
     DataType, Expr, Ident, ObjectName, Query, SelectItem, SetExpr,

@@ -1,4 +1,6 @@
 //! What is refused, with the exact words. One case a rule; each says where and what to do.
+//!
+//! Long because it is one list.
 
 use super::parse;
 

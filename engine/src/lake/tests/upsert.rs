@@ -1,5 +1,7 @@
 //! Tables kept at the sum of changelogs, compared with a model and with what
 //! delta-rs's own reader finds.
+//!
+//! Long because all cases share one table and its model.
 
 use std::collections::BTreeMap;
 
