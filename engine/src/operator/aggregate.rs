@@ -12,15 +12,21 @@
 //! [`Aggregate::finish`] subtracts the one from the other; the first two aggregates
 //! then count both kinds of rows, and a group whose counts are equal is gone.
 //!
+//! Groups may be sessions, which rows make longer or join ([`session`]).
+//!
 //! `DISTINCT` aggregates see a value of a group only when it first comes: a table
 //! of its own remembers them.
 
+mod groups;
 mod once;
+pub mod session;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+    new_empty_array,
 };
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
@@ -29,15 +35,16 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::changelog::{join, with_weight};
 use crate::error::Result;
+use crate::operator::aggregate::groups::{Grouped, Old};
+use crate::operator::aggregate::session::Session;
+use crate::operator::numbers::Numbers;
 use crate::operator::rows::{Closing, batch, below, evaluate, normalized, passing, units};
 use crate::operator::states::{Change, Moment};
 use crate::operator::{Epoch, Operator, Step};
-use crate::state::{Address, Keys, Table, TableSpec};
+use crate::state::{Address, Table, TableSpec};
 
 /// Aggregates whose state, if it is one column, is their value.
 const STATE_IS_VALUE: [&str; 6] = ["sum", "min", "max", "count", "bool_and", "bool_or"];
@@ -55,7 +62,14 @@ pub struct Call {
 impl Call {
     fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
         if self.function.groups_accumulator_supported() {
-            return Ok(self.function.create_groups_accumulator()?);
+            let mut accumulator = self.function.create_groups_accumulator()?;
+            // One that forgets DISTINCT keeps another state than it declares (DataFusion's
+            // bit_xor): single accumulators don't.
+            let kept = accumulator.state(EmitTo::All)?;
+            let declared = self.function.state_fields()?;
+            if kept.iter().zip(&declared).all(|(k, d)| k.data_type() == d.data_type()) {
+                return Ok(accumulator);
+            }
         }
         let function = Arc::clone(&self.function);
         Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
@@ -72,6 +86,9 @@ impl Call {
 pub struct AggregateSpec {
     pub group: Vec<Arc<dyn PhysicalExpr>>,
     pub group_types: Vec<DataType>,
+    /// Groups are the sessions of a key: `group`, then their start and end, of which the
+    /// types are the last two.
+    pub session: Option<Session>,
     pub calls: Vec<Call>,
     /// Columns of the result over group columns and aggregate values, if they are
     /// not just these.
@@ -89,7 +106,9 @@ pub struct AggregateSpec {
 /// Keeps one row a group.
 #[derive(Debug)]
 pub struct Aggregate {
+    /// What the rows of groups are kept under; without sessions, the group.
     group: Vec<Arc<dyn PhysicalExpr>>,
+    session: Option<Session>,
     calls: Vec<Call>,
     finish: Option<Vec<Arc<dyn PhysicalExpr>>>,
     counted: bool,
@@ -120,7 +139,7 @@ impl Aggregate {
             let keys = named("k", spec.group_types.iter().cloned());
             Arc::new(Schema::new(keys.chain(named("v", types)).collect::<Vec<_>>()))
         };
-        let distinct = spec.calls.is_empty() && !spec.counted;
+        let distinct = spec.calls.is_empty() && !spec.counted && spec.session.is_none();
         Ok(Self {
             group_schema: with_groups(Vec::new()),
             state_schema: with_groups(kept.chain(number).collect()),
@@ -128,6 +147,7 @@ impl Aggregate {
             output: if distinct { spec.output.clone() } else { with_weight(&spec.output) },
             rows: spec.output,
             group: spec.group,
+            session: spec.session,
             calls: spec.calls,
             finish: spec.finish,
             counted: spec.counted,
@@ -138,41 +158,58 @@ impl Aggregate {
         })
     }
 
-    /// Finds the groups of the epoch's rows.
-    fn group(&self, batches: Vec<RecordBatch>, moment: &Moment) -> Result<Grouped> {
-        let mut grouped = Grouped::default();
-        if self.group.is_empty() {
-            grouped.groups = 1;
-            grouped.rows = batches.into_iter().map(|b| (vec![0; b.num_rows()], b)).collect();
-            return Ok(grouped);
+    /// Finds the groups of the epoch's rows, and what is known of them.
+    fn group(
+        &self,
+        table: &Table,
+        batches: Vec<RecordBatch>,
+        moment: &Moment,
+    ) -> Result<(Grouped, Old)> {
+        if let Some(session) = &self.session {
+            return self.group_by_session(session, table, batches, moment);
         }
-        let mut values = new_group_values(self.group_schema.clone(), &GroupOrdering::None)?;
-        for rows in batches {
-            let mut columns = normalized(evaluate(&self.group, &rows)?)?;
-            let mut rows = rows;
-            if let Some(late) = self.late(&columns, moment)? {
-                grouped.late += late.true_count() as u64;
-                let keep = arrow::compute::not(&late)?;
-                rows = arrow::compute::filter_record_batch(&rows, &keep)?;
-                let kept = columns.iter().map(|column| arrow::compute::filter(column, &keep));
-                columns = kept.collect::<Result<_, _>>()?;
-            }
-            let mut groups = Vec::with_capacity(rows.num_rows());
-            values.intern(&columns, &mut groups)?;
-            grouped.rows.push((groups, rows));
+        let types = self.group_schema.fields().iter().map(|key| key.data_type().clone());
+        let mut numbers = Numbers::new(types)?;
+        let (mut rows, mut late) = (Vec::with_capacity(batches.len()), 0);
+        for batch in batches {
+            let columns = normalized(evaluate(&self.group, &batch)?)?;
+            let (batch, columns, dropped) = self.in_time(batch, columns, moment)?;
+            late += dropped;
+            rows.push((numbers.of(&columns, batch.num_rows())?, batch));
         }
-        grouped.groups = values.len();
-        grouped.columns = values.emit(EmitTo::All)?;
-        Ok(grouped)
+        let (columns, groups) = numbers.all()?;
+        let keys = table.keys(&columns, groups)?;
+        let at = table.get(&keys)?;
+        let there = at.iter().enumerate().filter(|(_, at)| !at.is_none());
+        let (of, held): (Vec<usize>, Vec<Address>) = there.map(|(g, a)| (g, *a)).unzip();
+        let known = UInt32Array::from_iter_values(of.iter().map(|group| *group as u32));
+        let known = columns.iter().map(|column| take(column, &known, None));
+        let known = known.collect::<Result<_, _>>()?;
+        let old = Old::read(table, groups, (held, of), known, &self.states)?;
+        Ok((Grouped { rows, columns, groups, keys, late }, old))
     }
 
-    /// Which rows came too late, if any did.
-    fn late(&self, groups: &[ArrayRef], moment: &Moment) -> Result<Option<BooleanArray>> {
-        let Some(closing) = &self.closing else { return Ok(None) };
-        let column = &groups[closing.column];
-        let Some(bound) = closing.late(column.data_type(), moment) else { return Ok(None) };
+    /// Rows and their group columns without what came too late, and how many rows did.
+    fn in_time(
+        &self,
+        rows: RecordBatch,
+        columns: Vec<ArrayRef>,
+        moment: &Moment,
+    ) -> Result<(RecordBatch, Vec<ArrayRef>, u64)> {
+        let Some(closing) = &self.closing else { return Ok((rows, columns, 0)) };
+        let column = &columns[closing.column];
+        let Some(bound) = closing.late(column.data_type(), moment) else {
+            return Ok((rows, columns, 0));
+        };
         let late = below(column, bound)?;
-        Ok((late.true_count() > 0).then_some(late))
+        let count = late.true_count() as u64;
+        if count == 0 {
+            return Ok((rows, columns, 0));
+        }
+        let keep = arrow::compute::not(&late)?;
+        let rows = arrow::compute::filter_record_batch(&rows, &keep)?;
+        let kept = columns.iter().map(|column| arrow::compute::filter(column, &keep));
+        Ok((rows, kept.collect::<Result<_, _>>()?, count))
     }
 
     /// The states after the epoch, by call.
@@ -232,6 +269,10 @@ impl Aggregate {
             if call.state_is_value(fields) {
                 return Ok(Arc::clone(&states[0]));
             }
+            if n == 0 {
+                // The values of single accumulators tell the type of a column, which is then unknown.
+                return Ok(new_empty_array(call.function.field().data_type()));
+            }
             let mut accumulator = call.accumulator()?;
             accumulator.merge_batch(states, &all, n)?;
             Ok(accumulator.evaluate(EmitTo::All)?)
@@ -251,9 +292,14 @@ impl Aggregate {
         }
     }
 
+    /// One group of all rows, which is there before any.
+    fn is_global(&self) -> bool {
+        self.group.is_empty() && self.session.is_none()
+    }
+
     /// Which groups have rows.
     fn alive(&self, states: &[ArrayRef], n: usize) -> Vec<bool> {
-        if !self.counted || self.group.is_empty() {
+        if !self.counted || self.is_global() {
             return vec![true; n];
         }
         let put = states[0].as_primitive::<Int64Type>();
@@ -297,53 +343,6 @@ fn named(
     types.into_iter().enumerate().map(field)
 }
 
-/// The rows of an epoch by group.
-#[derive(Default)]
-struct Grouped {
-    /// Per batch: per row its group, and the rows.
-    rows: Vec<(Vec<usize>, RecordBatch)>,
-    /// One row a group.
-    columns: Vec<ArrayRef>,
-    groups: usize,
-    late: u64,
-}
-
-impl Grouped {
-    /// Whether the first rows that an accumulator gets are of all groups.
-    fn at_once(&self, old: &Old) -> bool {
-        match old.groups.len() {
-            0 => self.rows.len() == 1,
-            known => known == self.groups,
-        }
-    }
-}
-
-/// What was known of the epoch's groups.
-struct Old {
-    /// By group of the epoch; NONE for a new one.
-    at: Vec<Address>,
-    /// The groups that were there.
-    groups: Vec<usize>,
-    /// Their states, by call.
-    states: Vec<Vec<ArrayRef>>,
-}
-
-impl Old {
-    fn look_up(table: &Table, keys: &Keys, calls: &[Vec<FieldRef>], keyed: usize) -> Result<Self> {
-        let at = table.get(keys)?;
-        let there = at.iter().enumerate().filter(|(_, at)| !at.is_none());
-        let (groups, held): (Vec<usize>, Vec<Address>) = there.map(|(g, a)| (g, *a)).unzip();
-        let mut column = keyed;
-        let mut states = Vec::with_capacity(calls.len());
-        for call in calls {
-            let columns: Vec<usize> = (column..column + call.len()).collect();
-            column += call.len();
-            states.push(table.gather(&held, Some(&columns))?);
-        }
-        Ok(Self { at, groups, states })
-    }
-}
-
 #[async_trait]
 impl Operator for Aggregate {
     fn tables(&self) -> Vec<TableSpec> {
@@ -361,22 +360,24 @@ impl Operator for Aggregate {
         let rows = inputs.remove(0).into_iter().filter(|batch| batch.num_rows() > 0);
         let rows: Vec<_> = rows.map(units).collect::<Result<_>>()?;
         let mut changes = self.expired(tables, moment)?;
-        if rows.is_empty() && !(first && self.group.is_empty()) {
+        if rows.is_empty() && !(first && self.is_global()) {
             return Ok(Step { changes, ..Step::default() });
         }
-        let grouped = self.group(rows, moment)?;
+        let (grouped, old) = self.group(&tables[0], rows, moment)?;
         let late = grouped.late;
         if grouped.groups == 0 {
             return Ok(Step { changes, late, ..Step::default() });
         }
-        let n = grouped.groups;
-        let keys = Keys::new(&grouped.columns, n)?;
-        let old = Old::look_up(&tables[0], &keys, &self.states, self.group.len())?;
+        if self.session.is_some() {
+            // Sessions that go on are not over.
+            let on: HashSet<Address> = old.rows.iter().copied().collect();
+            changes.iter_mut().for_each(|change| change.remove.retain(|at| !on.contains(at)));
+        }
         let numbers = self.number(tables, &old, &mut changes)?;
         let states = self.advance(tables, &grouped, numbers.as_ref(), &old, &mut changes)?;
         let output = self.output(&grouped, &old, &states)?;
         let kept = states.into_iter().flatten().chain(numbers.map(|n| Arc::new(n) as ArrayRef));
-        changes.push(self.keep(&grouped, keys, &old, kept.collect(), moment)?);
+        changes.push(self.keep(grouped, &old, kept.collect(), moment)?);
         Ok(Step { output, changes, late })
     }
 }
@@ -385,21 +386,24 @@ impl Aggregate {
     /// What becomes of the groups' states.
     fn keep(
         &self,
-        grouped: &Grouped,
-        keys: Keys,
+        grouped: Grouped,
         old: &Old,
         kept: Vec<ArrayRef>,
         moment: &Moment,
     ) -> Result<Change> {
-        let n = grouped.groups;
+        let Grouped { columns, groups: n, keys, .. } = grouped;
         let alive = self.alive(&kept, n);
-        let open = self.open(&grouped.columns, n, moment)?;
-        let columns = grouped.columns.iter().cloned().chain(kept).collect();
+        let open = self.open(&columns, n, moment)?;
+        let columns = columns.into_iter().chain(kept).collect();
         let all = batch(&self.state_schema, columns, n)?;
         let stays = |group: &u32| alive[*group as usize] && open[*group as usize];
         let kept: Vec<u32> = (0..n as u32).filter(stays).collect();
-        let gone = old.groups.iter().filter(|group| !stays(&(**group as u32)));
-        let remove = gone.map(|group| old.at[*group]).collect();
+        // A row that stays takes the place of its group's first one.
+        let replaced = |(row, group): &(&Address, &usize)| {
+            stays(&(**group as u32)) && old.at[**group] == **row
+        };
+        let gone = old.rows.iter().zip(&old.groups).filter(|pair| !replaced(pair));
+        let remove = gone.map(|(row, _)| *row).collect();
         let insert = match kept.len() == n {
             true => (keys, all),
             false => (keys.take(&kept)?, super::rows::take_rows(&all, &kept)?),
@@ -424,14 +428,12 @@ impl Aggregate {
         let counts: Vec<ArrayRef> = states.iter().flatten().take(2).cloned().collect();
         let alive = self.alive(&counts, n);
         let count = old.groups.len();
-        let at = UInt32Array::from_iter_values(old.groups.iter().map(|group| *group as u32));
-        let columns: Vec<ArrayRef> =
-            grouped.columns.iter().map(|c| take(c, &at, None)).collect::<Result<_, _>>()?;
-        let old_rows = self.result(&columns, self.values(&old.states, count)?, count)?;
-        let same = same_rows(&old_rows, &super::rows::take_rows(&new_rows, at.values())?)?;
-        let mut unchanged = vec![false; n];
+        let at: Vec<u32> = old.groups.iter().map(|group| *group as u32).collect();
+        let old_rows = self.result(&old.columns, self.values(&old.states, count)?, count)?;
+        let same = same_rows(&old_rows, &super::rows::take_rows(&new_rows, &at)?)?;
+        let (rows, mut unchanged) = (old.counts(), vec![false; n]);
         for (row, group) in old.groups.iter().enumerate() {
-            unchanged[*group] = same[row] && alive[*group];
+            unchanged[*group] = same[row] && alive[*group] && rows[*group] == 1;
         }
         let taken: Vec<u32> =
             (0..count as u32).filter(|row| !unchanged[old.groups[*row as usize]]).collect();

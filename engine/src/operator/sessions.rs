@@ -11,16 +11,12 @@
 //!                                        ◄── gap ──►
 //! ```
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::compute::{cast, concat, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
-use datafusion::logical_expr::EmitTo;
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use crate::error::Result;
+use crate::operator::numbers::Numbers;
 use crate::operator::rows::{Closing, below};
 use crate::operator::side::{Arrived, Side};
 use crate::operator::states::{Change, Moment};
@@ -64,7 +60,7 @@ impl Sessions {
             // What is new is not behind a watermark that stays where it is.
             return Ok(());
         }
-        let Some(held) = self.held(side, table, arrived, bound)? else { return Ok(()) };
+        let Some(held) = self.held(table, arrived, bound)? else { return Ok(()) };
         let over = held.over(in_units(ty, self.gap_us), bound);
         let (stored, new) = over.split_at(held.stored.len());
         let gone = held.stored.iter().zip(stored).filter(|(_, over)| **over);
@@ -78,13 +74,7 @@ impl Sessions {
     }
 
     /// Nothing where no session can be over.
-    fn held(
-        &self,
-        side: &Side,
-        table: &Table,
-        arrived: &Arrived,
-        bound: i64,
-    ) -> Result<Option<Held>> {
+    fn held(&self, table: &Table, arrived: &Arrived, bound: i64) -> Result<Option<Held>> {
         let time = self.late.column;
         let old = table.below(time, bound)?;
         let new = &arrived.changes.rows;
@@ -92,18 +82,19 @@ impl Sessions {
         if old.is_empty() && !any_new {
             return Ok(None);
         }
-        let mut keys = Distinct::new(side, table)?;
-        keys.number(&table.gather(&old, Some(table.key()))?, old.len())?;
+        let types = || table.key().iter().map(|key| table.schema().field(*key).data_type().clone());
+        let mut keys = Numbers::new(types())?;
+        keys.of(&table.gather(&old, Some(table.key()))?, old.len())?;
         if any_new {
-            keys.number(&arrived.key, new.num_rows())?;
+            keys.of(&arrived.key, new.num_rows())?;
         }
         let (columns, count) = keys.all()?;
         let matches = table.get_all(&Keys::new(&columns, count)?)?;
         // In the same order, so with the same numbers.
-        let mut keys = Distinct::new(side, table)?;
-        keys.number(&columns, count)?;
+        let mut keys = Numbers::new(types())?;
+        keys.of(&columns, count)?;
         let mut of: Vec<usize> = matches.key.iter().map(|key| *key as usize).collect();
-        of.extend(keys.number(&arrived.key, new.num_rows())?);
+        of.extend(keys.of(&arrived.key, new.num_rows())?);
         let stored = table.gather(&matches.rows, Some(&[time]))?;
         let times = concat(&[stored[0].as_ref(), new.column(time).as_ref()])?;
         let times = cast(&times, &DataType::Int64)?;
@@ -136,44 +127,6 @@ impl Held {
             start = at + 1;
         }
         over
-    }
-}
-
-/// Numbers keys in the order in which they are seen.
-struct Distinct {
-    values: Option<Box<dyn GroupValues>>,
-}
-
-impl Distinct {
-    fn new(side: &Side, table: &Table) -> Result<Self> {
-        if side.key.is_empty() {
-            return Ok(Self { values: None });
-        }
-        let types = table.key().iter().map(|key| table.schema().field(*key).data_type().clone());
-        let fields = types.enumerate().map(|(i, ty)| Field::new(format!("k{i}"), ty, true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Ok(Self { values: Some(new_group_values(schema, &GroupOrdering::None)?) })
-    }
-
-    /// The number of each key; without key columns there is one key.
-    fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
-        let mut numbers = Vec::with_capacity(rows);
-        match &mut self.values {
-            Some(values) => values.intern(keys, &mut numbers)?,
-            None => numbers.resize(rows, 0),
-        }
-        Ok(numbers)
-    }
-
-    /// All keys.
-    fn all(self) -> Result<(Vec<ArrayRef>, usize)> {
-        match self.values {
-            Some(mut values) => {
-                let count = values.len();
-                Ok((values.emit(EmitTo::All)?, count))
-            }
-            None => Ok((Vec::new(), 1)),
-        }
     }
 }
 

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::changelog::{consolidate, without_weight};
 use crate::error::{Error, Result};
+use crate::operator::numbers::Numbers;
 use crate::operator::rows::{Changes, Closing, batch, below, drop_late, evaluate, normalized};
 use crate::operator::states::{Change, Moment};
 use crate::state::{Keys, Table, TableSpec};
@@ -65,21 +63,14 @@ pub struct Keyed {
 impl Keyed {
     /// The keys of the first input's changes, then those that the next ones add.
     pub fn of(inputs: &[&Arrived]) -> Result<Self> {
-        let Some(first) = inputs.first().filter(|first| !first.key.is_empty()) else {
-            let ids = inputs.iter().map(|arrived| vec![0; arrived.changes.len()]).collect();
-            return Ok(Self { columns: Vec::new(), counts: vec![1; inputs.len()], ids });
-        };
-        let field = |(i, key): (usize, &ArrayRef)| {
-            Field::new(format!("k{i}"), key.data_type().clone(), true)
-        };
-        let schema = Schema::new(first.key.iter().enumerate().map(field).collect::<Vec<_>>());
-        let mut values = new_group_values(Arc::new(schema), &GroupOrdering::None)?;
-        let (mut counts, mut ids) = (Vec::new(), vec![Vec::new(); inputs.len()]);
-        for (arrived, ids) in inputs.iter().zip(&mut ids) {
-            values.intern(&arrived.key, ids)?;
-            counts.push(values.len());
+        let types = inputs.first().into_iter().flat_map(|first| &first.key);
+        let mut numbers = Numbers::new(types.map(|key| key.data_type().clone()))?;
+        let (mut counts, mut ids) = (Vec::new(), Vec::new());
+        for arrived in inputs {
+            ids.push(numbers.of(&arrived.key, arrived.changes.len())?);
+            counts.push(numbers.count());
         }
-        Ok(Self { columns: values.emit(EmitTo::All)?, counts, ids })
+        Ok(Self { columns: numbers.all()?.0, counts, ids })
     }
 
     /// How many keys there are in all.

@@ -70,6 +70,9 @@ fn late(stateful: &Stateful, input: usize) -> Option<(Expr, Closing)> {
         (Expr::Column(Column::new(qualifier.cloned(), field.name())), closing.clone())
     };
     match &stateful.op {
+        Op::Aggregate { session: Some(session), closing, .. } => {
+            Some((session.time.clone(), closing.clone()?))
+        }
         Op::Aggregate { group, closing, .. } => {
             let closing = closing.clone()?;
             Some((group.get(closing.column)?.clone(), closing))

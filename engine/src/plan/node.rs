@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt::{Formatter, Result as FmtResult};
 use std::hash::{Hash, Hasher};
 
-use datafusion::common::DFSchemaRef;
+use datafusion::common::{Column, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, UserDefinedLogicalNodeCore};
 
@@ -18,9 +18,12 @@ use crate::operator::top_n::Rank;
 pub enum Op {
     Aggregate {
         group: Vec<Expr>,
+        /// Groups are the sessions of each `group`.
+        session: Option<SessionBy>,
         /// Aggregate functions; with `true` those whose `DISTINCT` is kept in a table.
         calls: Vec<(Expr, bool)>,
-        /// Columns of the result over group columns `k0`, … and values `v0`, ….
+        /// Columns of the result over group columns `k0`, …, with a session's start and
+        /// end as the last two, and values `v0`, ….
         finish: Option<Vec<Expr>>,
         /// The first two calls count rows put in and taken away.
         counted: bool,
@@ -60,6 +63,14 @@ pub enum Op {
     },
 }
 
+/// How rows are cut into sessions.
+#[derive(Debug, Clone)]
+pub struct SessionBy {
+    pub time: Expr,
+    /// An interval.
+    pub gap: Expr,
+}
+
 /// A stateful operator over its inputs.
 #[derive(Debug, Clone)]
 pub struct Stateful {
@@ -90,6 +101,15 @@ impl Op {
     /// Columns of its rows for which nothing comes once they are closed.
     pub fn closings(&self) -> Vec<Closing> {
         match self {
+            Op::Aggregate { session: Some(_), finish, closing, .. } => {
+                let place = |closing: &Closing| {
+                    let value =
+                        Expr::Column(Column::new_unqualified(format!("k{}", closing.column)));
+                    let column = finish.as_ref()?.iter().position(|expr| *expr == value)?;
+                    Some(Closing { column, ..closing.clone() })
+                };
+                closing.iter().filter_map(place).collect()
+            }
             Op::Aggregate { closing, .. } | Op::TopN { closing, .. } => {
                 closing.iter().cloned().collect()
             }
@@ -106,7 +126,7 @@ impl Op {
     /// Whether it has a row for no input.
     pub fn from_nothing(&self) -> bool {
         match self {
-            Op::Aggregate { group, .. } => group.is_empty(),
+            Op::Aggregate { group, session, .. } => group.is_empty() && session.is_none(),
             Op::Recompute { from_nothing, .. } => *from_nothing,
             _ => false,
         }
@@ -155,9 +175,11 @@ impl UserDefinedLogicalNodeCore for Stateful {
         let list =
             |exprs: &[Expr]| exprs.iter().map(Expr::to_string).collect::<Vec<_>>().join(", ");
         match &self.op {
-            Op::Aggregate { group, calls, .. } => {
+            Op::Aggregate { group, session, calls, .. } => {
                 let calls: Vec<String> = calls.iter().map(|(call, _)| call.to_string()).collect();
-                write!(f, "Aggregate: by=[{}], calls=[{}]", list(group), calls.join(", "))
+                write!(f, "Aggregate: by=[{}], calls=[{}]", list(group), calls.join(", "))?;
+                let Some(SessionBy { time, gap }) = session else { return Ok(()) };
+                write!(f, ", session=[{time}, {gap}]")
             }
             Op::Join { on, filter, kind, .. } => {
                 let on: Vec<String> = on.iter().map(|(l, r)| format!("{l} = {r}")).collect();

@@ -20,6 +20,8 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 
 use crate::changelog::{has_weight, without_weight};
 use crate::error::{Error, Result};
+use crate::function::Width;
+use crate::operator::aggregate::session::Session as SessionGroups;
 use crate::operator::aggregate::{Aggregate, AggregateSpec, Call};
 use crate::operator::close::Close;
 use crate::operator::invariants::{CheckedExec, Edge};
@@ -31,9 +33,9 @@ use crate::operator::states::States;
 use crate::operator::top_n::TopN;
 use crate::operator::upsert::Upsert;
 use crate::operator::{Operator, OperatorExec};
-use crate::plan::info::Info;
+use crate::plan::info::{Info, bare};
 use crate::plan::leaf::{Leaf, LeafExec, LeafNode};
-use crate::plan::node::{Op, Stateful};
+use crate::plan::node::{Op, SessionBy, Stateful};
 
 /// Plans logical plans that hold stateful nodes, over one query's state.
 pub fn planner(states: Arc<States>, state: &SessionState, checked: bool) -> DefaultPhysicalPlanner {
@@ -156,13 +158,19 @@ impl Site<'_> {
     }
 
     fn aggregate(&self) -> Result<(Arc<dyn Operator>, Keys)> {
-        let Op::Aggregate { group, calls, finish, counted, closing } = &self.stateful.op else {
+        let Op::Aggregate { group, session, calls, finish, counted, closing } = &self.stateful.op
+        else {
             return Err(Error::internal("no aggregate"));
         };
         let schema = self.schema(0);
         let keys = self.exprs(group, schema)?;
-        let types: Vec<DataType> =
+        let mut types: Vec<DataType> =
             keys.iter().map(|key| Ok(key.data_type(schema.as_arrow())?)).collect::<Result<_>>()?;
+        let session = session.as_ref().map(|session| self.session(session)).transpose()?;
+        if let Some(session) = &session {
+            let time = session.time.data_type(schema.as_arrow())?;
+            types.extend([time.clone(), time]);
+        }
         let calls: Vec<Call> =
             calls.iter().map(|(expr, once)| self.call(expr, *once)).collect::<Result<_>>()?;
         let finish = match finish {
@@ -172,6 +180,7 @@ impl Site<'_> {
         let operator = Aggregate::new(AggregateSpec {
             group: keys.clone(),
             group_types: types,
+            session,
             calls,
             finish,
             counted: *counted,
@@ -180,6 +189,16 @@ impl Site<'_> {
             output: self.rows(),
         })?;
         Ok((Arc::new(operator), vec![keys]))
+    }
+
+    fn session(&self, by: &SessionBy) -> Result<SessionGroups> {
+        let time = self.expr(&by.time, self.schema(0))?;
+        let Expr::Literal(gap, _) = bare(&by.gap) else {
+            return Err(Error::invalid("the gap of a session must be a constant"));
+        };
+        let unit = time.data_type(self.schema(0).as_arrow())?;
+        let gap = Width::of(gap)?.positive("the gap")?.units(&unit)?;
+        Ok(SessionGroups { time, gap })
     }
 
     fn call(&self, expr: &Expr, once: bool) -> Result<Call> {

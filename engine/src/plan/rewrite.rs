@@ -9,6 +9,7 @@ mod aggregate;
 mod interval;
 mod join;
 mod ranking;
+mod session;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -198,7 +199,7 @@ impl Rewriter {
         if let LogicalPlan::Projection(projection) = filter.input.as_ref()
             && let LogicalPlan::Window(window) = projection.input.as_ref()
         {
-            let predicate = below(&filter.predicate, projection)?;
+            let predicate = substituted(&filter.predicate, &projection.schema, &projection.expr)?;
             if let Some(node) = self.top_of_window(&predicate, window)? {
                 refuse_time(&node, &projection.expr)?;
                 return self.project(node, projection.expr.clone());
@@ -392,12 +393,12 @@ fn without_weight(schema: &DFSchemaRef) -> DFSchemaRef {
     }
 }
 
-/// A predicate over a projection's columns as one over its input's.
-fn below(predicate: &Expr, projection: &Projection) -> Result<Expr> {
-    let replaced = predicate.clone().transform_down(|expr| {
+/// An expression over columns of `schema` with `by` in their places.
+fn substituted(expr: &Expr, schema: &DFSchema, by: &[Expr]) -> Result<Expr> {
+    let replaced = expr.clone().transform_down(|expr| {
         let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
-        let at = projection.schema.index_of_column(column)?;
-        let inner = projection.expr[at].clone().unalias_nested().data;
+        let at = schema.index_of_column(column)?;
+        let inner = by[at].clone().unalias_nested().data;
         // What stands in its place is over other columns already.
         Ok(Transformed::new(inner, true, TreeNodeRecursion::Jump))
     })?;

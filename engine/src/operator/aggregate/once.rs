@@ -10,7 +10,8 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::aggregates::group_values::new_group_values;
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::{Aggregate, Call, Grouped, Old};
+use super::groups::{Grouped, Old};
+use super::{Aggregate, Call};
 use crate::error::Result;
 use crate::operator::rows::{Closing, batch, evaluate, normalized, passing};
 use crate::operator::states::Change;

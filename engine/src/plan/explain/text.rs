@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::changelog::WEIGHT;
-use crate::plan::node::{Op, Stateful};
+use crate::plan::node::{Op, SessionBy, Stateful};
 
 /// What stands before the fields of an interval.
 const INTERVAL: &str =
@@ -26,7 +26,9 @@ pub fn title(node: &LogicalPlan) -> String {
         _ => None,
     };
     let special = match own.map(|own| &own.op) {
-        Some(Op::Aggregate { group, calls, .. }) => Some(aggregate(group, calls)),
+        Some(Op::Aggregate { group, session, calls, .. }) => {
+            Some(aggregate(group, session.as_ref(), calls))
+        }
         Some(Op::Recompute { template, .. }) => match template.as_ref() {
             LogicalPlan::Window(window) => windows(window),
             _ => None,
@@ -41,7 +43,7 @@ fn list(exprs: &[Expr]) -> String {
 }
 
 /// Calls over the rows put in stand for those over the rows taken away, too.
-fn aggregate(group: &[Expr], calls: &[(Expr, bool)]) -> String {
+fn aggregate(group: &[Expr], session: Option<&SessionBy>, calls: &[(Expr, bool)]) -> String {
     let put_in = format!("{WEIGHT} > Int64(0))");
     let taken = format!("{WEIGHT} < Int64(0))");
     let mut said: Vec<String> = Vec::new();
@@ -54,7 +56,9 @@ fn aggregate(group: &[Expr], calls: &[(Expr, bool)]) -> String {
             said.push(plain);
         }
     }
-    format!("Aggregate: by=[{}], calls=[{}]", list(group), said.join(", "))
+    let mut by: Vec<String> = group.iter().map(Expr::to_string).collect();
+    by.extend(session.map(|SessionBy { time, gap }| format!("session({time}, {gap})")));
+    format!("Aggregate: by=[{}], calls=[{}]", by.join(", "), said.join(", "))
 }
 
 /// Window functions over the same window, whose partitions are the key; `None` where they

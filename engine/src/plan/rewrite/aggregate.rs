@@ -28,6 +28,9 @@ impl Rewriter {
         if let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() {
             return self.grouping_sets(aggregate, set);
         }
+        if let Some(node) = self.session_groups(aggregate)? {
+            return Ok(node);
+        }
         let input = self.node(&aggregate.input)?;
         super::refuse_time(&input, &aggregate.group_expr)?;
         super::refuse_time(&input, &aggregate.aggr_expr)?;
@@ -83,6 +86,7 @@ impl Rewriter {
         }
         let op = Op::Aggregate {
             group: aggregate.group_expr.clone(),
+            session: None,
             calls,
             finish: None,
             counted: false,
@@ -106,6 +110,7 @@ impl Rewriter {
         )];
         let op = Op::Aggregate {
             group: aggregate.group_expr.clone(),
+            session: None,
             calls: calls.into_iter().map(|call| (call, false)).collect(),
             finish: Some(finish),
             counted: true,

@@ -11,13 +11,13 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, Result};
-use crate::function::{SESSION_END, SESSION_START};
 use crate::operator::rows::Closing;
 use crate::operator::sessions::Sessions;
 use crate::operator::top_n::Rank;
 use crate::plan::info::{Info, Watermarked, bare, interval_us};
 use crate::plan::node::Op;
 use crate::plan::rewrite::aggregate::freed;
+use crate::plan::rewrite::session::Call;
 use crate::plan::rewrite::{Node, Rewriter, closing, without_weight};
 
 impl Rewriter {
@@ -32,7 +32,7 @@ impl Rewriter {
         key.retain(|expr| functions.iter().all(|f| f.params.partition_by.contains(expr)));
         let (mut info, closing) = partitioned(&input, &key)?;
         let sessions = match &closing {
-            None => sessions(window, &functions, &input)?,
+            None => sessions(window, &input)?,
             Some(_) => None,
         };
         let mut template = window.clone();
@@ -168,32 +168,16 @@ fn partitioned(input: &Node, key: &[Expr]) -> Result<(Info, Option<Closing>)> {
 
 /// For windows that are sessions of a time that follows a watermark: when they close, and
 /// which columns of the result are their ends.
-fn sessions(
-    window: &Window,
-    functions: &[&WindowFunction],
-    input: &Node,
-) -> Result<Option<(Sessions, Vec<Watermarked>)>> {
-    let Some(first) = functions.first().filter(|_| !input.info.retracting) else { return Ok(None) };
-    let name = |function: &WindowFunction| function.fun.name().to_owned();
-    let same = |f: &&&WindowFunction| {
-        [SESSION_START, SESSION_END].contains(&name(f).as_str())
-            && f.params.args == first.params.args
-            && f.params.partition_by == first.params.partition_by
-    };
-    let [time, gap] = first.params.args.as_slice() else { return Ok(None) };
-    let Expr::Column(time) = bare(time) else { return Ok(None) };
-    let (Some(watermarked), Some(gap_us)) = (input.info.watermark(time), interval_us(gap)) else {
+fn sessions(window: &Window, input: &Node) -> Result<Option<(Sessions, Vec<Watermarked>)>> {
+    let Some(call) = Call::of(window)?.filter(|_| !input.info.retracting) else { return Ok(None) };
+    let Expr::Column(time) = bare(call.time) else { return Ok(None) };
+    let (Some(watermarked), Some(gap_us)) = (input.info.watermark(time), interval_us(call.gap))
+    else {
         return Ok(None);
     };
-    if !functions.iter().all(|function| same(&function)) {
-        return Ok(None);
-    }
     let late = closing(watermarked, &without_weight(input.plan.schema()))?;
-    let outputs = window.schema.columns();
-    let ends = outputs[outputs.len() - functions.len()..].iter().zip(functions);
-    let ends = ends.filter(|(_, function)| name(function) == SESSION_END);
-    let ends =
-        ends.map(|(column, _)| Watermarked { column: column.clone(), ..watermarked.clone() });
+    let ends = call.bounds.into_iter().filter(|(_, end)| *end);
+    let ends = ends.map(|(column, _)| Watermarked { column, ..watermarked.clone() });
     Ok(Some((Sessions { gap_us, late }, ends.collect())))
 }
 
@@ -206,7 +190,7 @@ fn kept(input: &Info, info: &Info) -> String {
 }
 
 /// The window function behind its aliases.
-fn function(expr: &Expr) -> Result<&WindowFunction> {
+pub(super) fn function(expr: &Expr) -> Result<&WindowFunction> {
     match bare(expr) {
         Expr::WindowFunction(function) => Ok(function),
         other => Err(Error::internal(format!("{other} is no window function"))),

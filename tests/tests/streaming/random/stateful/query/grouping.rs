@@ -105,7 +105,7 @@ impl Maker<'_> {
 
     pub fn call(&mut self, columns: &[Column]) -> (String, Ty) {
         let summed = *self.choices.pick(&[Ty::Int, Ty::Float, Ty::Decimal]);
-        match self.choices.below(20) {
+        match self.choices.below(22) {
             0 => ("count(*)".to_owned(), Ty::Int),
             1 | 2 => (format!("sum({})", self.scalar(columns, summed, 1)), summed),
             3 => (format!("count({})", self.comparable(columns).0), Ty::Int),
@@ -146,6 +146,18 @@ impl Maker<'_> {
                 (format!("CAST({name}({x}) * 1000 + 0.31830988 AS BIGINT)"), Ty::Int)
             }
             18 => (format!("median({})", self.scalar(columns, Ty::Int, 1)), Ty::Rough),
+            19 => {
+                let x = self.scalar(columns, Ty::Text, 1);
+                (format!("CAST(approx_distinct({x}) AS BIGINT)"), Ty::Int)
+            }
+            20 => {
+                // No order of its own: what is gathered is put in order afterwards.
+                let x = self.scalar(columns, Ty::Int, 1);
+                (
+                    format!("CAST(array_to_string(array_sort(array_agg({x})), ',') AS VARCHAR)"),
+                    Ty::Text,
+                )
+            }
             _ => (format!("count(DISTINCT {})", self.scalar(columns, Ty::Int, 1)), Ty::Int),
         }
     }
