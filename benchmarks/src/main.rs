@@ -90,6 +90,7 @@ enum What {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    tidemill_engine::heap::keep_freed_memory();
     match run(Arguments::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -34,6 +34,7 @@ use args::Args;
 use config::{Config, Flags, Settings};
 
 fn main() -> ExitCode {
+    tidemill_engine::heap::keep_freed_memory();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

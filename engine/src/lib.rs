@@ -30,6 +30,7 @@ pub mod decode;
 pub mod epoch;
 pub mod error;
 pub mod function;
+pub mod heap;
 pub mod lake;
 pub mod lease;
 pub mod metrics;

@@ -7,8 +7,9 @@
 //! fails for a whole chunk can't promise. It never recurses: no record, however
 //! deep, can overflow the stack.
 //!
-//! Keys are guessed: producers write the keys of a topic in one order, so the
-//! n-th key of an object is first compared with the n-th of the object before.
+//! Keys are guessed: producers write the keys of a topic in one order and one style, so
+//! what stands before the n-th value of an object, comma, key and colon, is first compared
+//! as a whole with what stood there in the object before.
 
 use std::collections::HashMap;
 
@@ -37,10 +38,10 @@ pub(crate) struct Keys {
     guesses: Vec<Guess>,
 }
 
-/// A key as it is written, without escapes.
+/// What stands between two values: `, "key": `, without escapes in the key.
 #[derive(Debug)]
 struct Guess {
-    key: Box<[u8]>,
+    lead: Vec<u8>,
     column: Option<usize>,
 }
 
@@ -53,13 +54,18 @@ impl Keys {
         Self { columns, guesses: Vec::new() }
     }
 
-    fn learn(&mut self, nth: usize, key: &[u8]) -> Option<usize> {
+    fn learn(&mut self, nth: usize, key: &[u8], lead: &[u8]) -> Option<usize> {
         let column = std::str::from_utf8(key).ok().and_then(|key| self.columns.get(key).copied());
-        let guess = Guess { key: key.into(), column };
         let known = self.guesses.len();
         match self.guesses.get_mut(nth) {
-            Some(held) => *held = guess,
-            None if nth == known && nth < MAX_GUESSES => self.guesses.push(guess),
+            Some(held) => {
+                held.lead.clear();
+                held.lead.extend_from_slice(lead);
+                held.column = column;
+            }
+            None if nth == known && nth < MAX_GUESSES => {
+                self.guesses.push(Guess { lead: lead.to_vec(), column });
+            }
             None => {}
         }
         column
@@ -112,25 +118,23 @@ impl<'a> Scanner<'a> {
     /// An object, of which `set` learns the values of the wanted keys. A key that comes
     /// twice is set twice.
     pub fn object(&mut self, keys: &mut Keys, mut set: impl FnMut(usize, Span)) -> Scanned<()> {
-        self.expect(b'{', "an object")?;
-        self.space();
-        if self.take(b'}') {
-            return Ok(());
-        }
         for nth in 0.. {
-            let column = self.key(keys, nth)?;
-            self.colon()?;
+            let column = match self.guessed(keys, nth) {
+                Some(column) => column,
+                None => match self.spelled(keys, nth)? {
+                    Some(column) => column,
+                    None => break,
+                },
+            };
             let span = self.value()?;
             if let Some(column) = column {
                 set(column, span);
             }
-            self.space();
-            if !self.take(b',') {
+            if self.take(b'}') {
                 break;
             }
-            self.space();
         }
-        self.expect(b'}', "',' or '}'")
+        Ok(())
     }
 
     /// An object, of which `entry` learns every key and value.
@@ -170,21 +174,42 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn key(&mut self, keys: &mut Keys, nth: usize) -> Scanned<Option<usize>> {
-        self.expect(b'"', "a key")?;
-        if let Some(guess) = keys.guesses.get(nth) {
-            let end = self.pos + guess.key.len();
-            if self.bytes.get(end) == Some(&b'"') && self.bytes[self.pos..end] == *guess.key {
-                self.pos = end + 1;
-                return Ok(guess.column);
-            }
+    /// Goes to the n-th value of an object, if its key is the one that is guessed; answers
+    /// the key's column.
+    #[inline]
+    fn guessed(&mut self, keys: &Keys, nth: usize) -> Option<Option<usize>> {
+        let guess = keys.guesses.get(nth)?;
+        if !self.bytes.get(self.pos..)?.starts_with(&guess.lead) {
+            return None;
         }
+        self.pos += guess.lead.len();
+        self.space();
+        Some(guess.column)
+    }
+
+    /// The same for any key; None at the end of the object.
+    #[inline(never)]
+    fn spelled(&mut self, keys: &mut Keys, nth: usize) -> Scanned<Option<Option<usize>>> {
+        let start = self.pos;
+        if nth == 0 {
+            self.expect(b'{', "an object")?;
+        }
+        self.space();
+        if self.take(b'}') {
+            return Ok(None);
+        }
+        if nth > 0 {
+            self.expect(b',', "',' or '}'")?;
+            self.space();
+        }
+        self.expect(b'"', "a key")?;
         let span = self.string()?;
+        self.colon()?;
         let key = &self.bytes[span.start as usize..span.end as usize];
-        Ok(match span.kind {
+        Ok(Some(match span.kind {
             Kind::Escaped => keys.find_escaped(key),
-            _ => keys.learn(nth, key),
-        })
+            _ => keys.learn(nth, key, &self.bytes[start..self.pos]),
+        }))
     }
 
     fn colon(&mut self) -> Scanned<()> {
@@ -194,6 +219,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
     fn value(&mut self) -> Scanned<Span> {
         match self.peek() {
             b'{' | b'[' => self.container(),
@@ -326,10 +352,21 @@ impl<'a> Scanner<'a> {
         Ok(self.span(start, Kind::Number))
     }
 
+    #[inline]
     fn digits(&mut self) -> Scanned<()> {
         let start = self.pos;
-        while self.peek().is_ascii_digit() {
-            self.pos += 1;
+        loop {
+            match self.bytes.get(self.pos..).and_then(|rest| rest.first_chunk::<8>()) {
+                Some(chunk) => {
+                    let count = digit_prefix(*chunk);
+                    self.pos += count;
+                    if count < 8 {
+                        break;
+                    }
+                }
+                None if self.peek().is_ascii_digit() => self.pos += 1,
+                None => break,
+            }
         }
         if self.pos == start { self.fail("a digit") } else { Ok(()) }
     }
@@ -396,27 +433,56 @@ pub(crate) fn key_order(record: &[u8]) -> Vec<String> {
 const ONES: u64 = u64::from_le_bytes([0x01; 8]);
 const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
 
-/// How many bytes come before the first quote, backslash or control character; eight
-/// bytes at a time. (Mycroft's test for a zero byte: a borrow can only mark bytes
-/// behind one that is truly marked, and the first mark is the one that counts.)
+/// How many of the bytes are digits before the first that is none.
+#[inline]
+fn digit_prefix(chunk: [u8; 8]) -> usize {
+    let word = u64::from_le_bytes(chunk) ^ (ONES * b'0' as u64);
+    // Above 9 the high bit is set, or comes up; a carry goes into bytes behind such a one.
+    let marks = (word.wrapping_add(ONES * (0x80 - 10)) | word) & HIGH;
+    marks.trailing_zeros() as usize / 8
+}
+
+/// What ends a stretch of plain characters in a string.
+#[inline]
+fn is_special(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+/// How many bytes come before the first quote, backslash or control character: eight
+/// bytes at a time, and many where the compiler has vectors for it.
 #[inline]
 fn plain_prefix(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 32;
     let mut at = 0;
+    // Whether the end is in the next block.
+    let mut near = false;
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = word ^ (ONES * b'"' as u64);
-        let slash = word ^ (ONES * b'\\' as u64);
-        let marks = (quote.wrapping_sub(ONES) & !quote)
-            | (slash.wrapping_sub(ONES) & !slash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let marks = marks & HIGH;
+        let marks = special_marks(*chunk);
         if marks != 0 {
             return at + marks.trailing_zeros() as usize / 8;
         }
         at += 8;
+        while !near && let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+            let block: &[u8; BLOCK] = block;
+            near = block.iter().fold(false, |found, byte| found | is_special(*byte));
+            at += if near { 0 } else { BLOCK };
+        }
     }
     let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+/// The high bit of the first special byte is set, and of none before it. (Mycroft's test for
+/// a zero byte: a borrow can only mark bytes behind one that is truly marked.)
+#[inline]
+fn special_marks(chunk: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(chunk);
+    let quote = word ^ (ONES * b'"' as u64);
+    let slash = word ^ (ONES * b'\\' as u64);
+    let marks = (quote.wrapping_sub(ONES) & !quote)
+        | (slash.wrapping_sub(ONES) & !slash)
+        | (word.wrapping_sub(ONES * 0x20) & !word);
+    marks & HIGH
 }
 
 /// Appends `text`, a scanned string with escapes, as the characters it stands for.

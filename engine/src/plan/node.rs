@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt::{Formatter, Result as FmtResult};
 use std::hash::{Hash, Hasher};
 
-use datafusion::common::{Column, DFSchemaRef};
+use datafusion::common::DFSchemaRef;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, UserDefinedLogicalNodeCore};
 
@@ -80,7 +80,7 @@ pub struct Stateful {
     pub inputs: Vec<LogicalPlan>,
     /// With a weight column where it may retract.
     pub schema: DFSchemaRef,
-    /// Columns of its rows that close: it drops what comes later.
+    /// Columns of its rows that close: nothing comes for what is behind the watermark.
     pub closings: Vec<Closing>,
     /// What `EXPLAIN INCREMENTAL` says of it.
     pub notes: Vec<String>,
@@ -95,31 +95,6 @@ impl Op {
             Op::TopN { .. } => "TopN",
             Op::Close(_) => "EmitOnWindowClose",
             Op::Upsert { .. } => "Upsert",
-        }
-    }
-
-    /// Columns of its rows for which nothing comes once they are closed.
-    pub fn closings(&self) -> Vec<Closing> {
-        match self {
-            Op::Aggregate { session: Some(_), finish, closing, .. } => {
-                let place = |closing: &Closing| {
-                    let value =
-                        Expr::Column(Column::new_unqualified(format!("k{}", closing.column)));
-                    let column = finish.as_ref()?.iter().position(|expr| *expr == value)?;
-                    Some(Closing { column, ..closing.clone() })
-                };
-                closing.iter().filter_map(place).collect()
-            }
-            Op::Aggregate { closing, .. } | Op::TopN { closing, .. } => {
-                closing.iter().cloned().collect()
-            }
-            // Rows of a window function are those of its input, and a column.
-            Op::Recompute { closing, template, .. } => match template.as_ref() {
-                LogicalPlan::Window(_) => closing.iter().flatten().cloned().collect(),
-                _ => Vec::new(),
-            },
-            Op::Close(closing) => vec![closing.clone()],
-            Op::Join { .. } | Op::Upsert { .. } => Vec::new(),
         }
     }
 

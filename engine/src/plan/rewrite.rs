@@ -112,7 +112,8 @@ impl Rewriter {
         inputs.iter().for_each(|input| text.extend([input.display_indent_schema().to_string()]));
         let next = self.operators.len() + 1;
         let id = *self.operators.entry(text).or_insert(next);
-        let closings = op.closings();
+        let closings = info.watermarks.iter().map(|w| closing(w, &schema));
+        let closings = closings.collect::<Result<_>>()?;
         let node = Arc::new(Stateful { id, op, inputs, schema, closings, notes });
         Ok(Node { plan: LogicalPlan::Extension(Extension { node }), info })
     }

@@ -32,6 +32,50 @@ fn finds_wanted_values_in_any_order() {
 }
 
 #[test]
+fn a_guess_is_no_more_than_a_guess() {
+    let mut keys = Keys::new(["a", "b"]);
+    let texts = [
+        (r#"{"a": 1, "b": 2}"#, Ok([Some("1"), Some("2")])),
+        (r#"{"a":  3,"b":4}"#, Ok([Some("3"), Some("4")])),
+        (r#"{"b":5 ,"a":6 }"#, Ok([Some("6"), Some("5")])),
+        (r#"{"b":5,"ab":6,"a":7}"#, Ok([Some("7"), Some("5")])),
+        (r#"{"b":8}"#, Ok([None, Some("8")])),
+        (r#"{"b":9,"ab":}"#, Err("a value")),
+        (r#"{"b":9,"ab":1"#, Err("',' or '}'")),
+        (r#"{"b":9,}"#, Err("a key")),
+        (r#"{,"b":9}"#, Err("a key")),
+    ];
+    for (text, wanted) in texts.iter().chain(texts.iter().rev()) {
+        let found = record(text, &mut keys).map_err(|fault| fault.expected);
+        assert_eq!(found, wanted.map(|values| values.to_vec()), "{text}");
+    }
+}
+
+#[test]
+fn the_first_special_byte_ends_a_stretch() {
+    for length in 0..100 {
+        for at in 0..=length {
+            for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
+                let mut bytes = vec![b'a'; length];
+                bytes.splice(at.., [special]);
+                bytes.extend(std::iter::repeat_n(b'"', length - at));
+                assert_eq!(plain_prefix(&bytes), at, "{bytes:?}");
+                // Bytes beyond ASCII and the one after control characters are plain.
+                bytes[..at].fill(if at % 2 == 0 { 0xff } else { 0x20 });
+                assert_eq!(plain_prefix(&bytes), at, "{bytes:?}");
+            }
+        }
+    }
+    for count in 0..=8 {
+        for other in [b'0' - 1, b'9' + 1, 0, 0xff, 0xb5] {
+            let mut chunk = [b'5'; 8];
+            chunk[count..].fill(other);
+            assert_eq!(digit_prefix(chunk), count);
+        }
+    }
+}
+
+#[test]
 fn nesting_is_limited_and_never_recurses() {
     let mut keys = Keys::new([]);
     for (depth, fine) in [(127, true), (128, true), (129, false), (1_000_000, false)] {

@@ -4,7 +4,8 @@
 //! `a` and `b` are appended to, `u` is an upsert source whose rows
 //! are replaced and deleted. Times in `a` grow, but for
 //! less than its watermark lags behind: no row is late, and every view must hold what
-//! its batch query answers.
+//! its batch query answers. Where a query can wait for its windows to close, a second view
+//! does; in the end a row of another day closes all windows but its own.
 
 use std::fmt::Write;
 
@@ -23,9 +24,21 @@ pub const SOURCES: [&str; 3] = [APPENDED[0], APPENDED[1], UPSERTED];
 const COLUMNS: &str = "id BIGINT, k INT, n BIGINT, s VARCHAR, t TIMESTAMP, f DOUBLE, \
                        d DECIMAL(12,2), ok BOOLEAN, p STRUCT<x INT, y VARCHAR>";
 
+pub const ON_CLOSE: &str = "EMIT ON WINDOW CLOSE";
+
 /// Seconds between one event and the next, and how far a time may be ahead.
 const STEP: usize = 20;
 const AHEAD: u32 = 60;
+/// Day of the last rows of `a`.
+pub const LAST_DAY: &str = "2024-01-02";
+
+/// A query that the engine takes.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub query: String,
+    /// It takes it with EMIT ON WINDOW CLOSE too.
+    pub closes: bool,
+}
 
 #[derive(Debug, Clone)]
 pub struct Case {
@@ -124,8 +137,8 @@ impl Case {
     }
 
     /// The script with views of `queries` alone.
-    pub fn script(&self, queries: &[String]) -> String {
-        let mut script = format!("# A case made at random.\n# ways: {}\n\n", self.way.label());
+    pub fn script(&self, queries: &[Kept]) -> String {
+        let mut script = format!("# A case made at random.\n# ways: {}\n", self.way.label());
         self.write(queries, &mut script).expect("writing to a string");
         script
     }
@@ -150,7 +163,12 @@ impl Case {
         statements
     }
 
-    fn write(&self, queries: &[String], out: &mut String) -> std::fmt::Result {
+    fn write(&self, queries: &[Kept], out: &mut String) -> std::fmt::Result {
+        let closed: Vec<String> = closed(queries).map(|view| format!("c{view}")).collect();
+        if !closed.is_empty() {
+            writeln!(out, "# no oracle: {} (windows that are still open)", closed.join(", "))?;
+        }
+        out.push('\n');
         for source in SOURCES {
             writeln!(out, "statement ok\nTOPIC {source} {}\n", self.partitions)?;
         }
@@ -161,10 +179,20 @@ impl Case {
         self.write_events(early, 0, out)?;
         let with =
             self.memory.map_or(String::new(), |n| format!("WITH (state_memory_limit = {n}) "));
-        for (index, query) in queries.iter().enumerate() {
+        for (index, Kept { query, closes }) in queries.iter().enumerate() {
             writeln!(out, "statement ok\nCREATE MATERIALIZED VIEW v{index} {with}AS {query}\n")?;
+            if *closes {
+                let view = format!("c{index} {with}AS {query} {ON_CLOSE}");
+                writeln!(out, "statement ok\nCREATE MATERIALIZED VIEW {view}\n")?;
+            }
         }
         self.write_events(rest, early.len(), out)?;
+        if !closed.is_empty() {
+            for partition in 0..self.partitions {
+                let last = format!(r#"{{"id": -1, "t": "{LAST_DAY}T12:00:00"}}"#);
+                writeln!(out, "statement ok\nPRODUCE {} {partition} {last}\n", APPENDED[0])?;
+            }
+        }
         writeln!(out, "statement ok\nRUN")
     }
 
@@ -197,6 +225,11 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Which of the queries have a view that waits for its windows to close.
+pub fn closed(queries: &[Kept]) -> impl Iterator<Item = usize> {
+    queries.iter().enumerate().filter(|(_, kept)| kept.closes).map(|(index, _)| index)
 }
 
 /// The record of event `at`.
