@@ -54,6 +54,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("max_rows_per_epoch", Some("1000000"), "most rows an epoch takes from a source"),
     setting("epoch_bytes", Some("64MiB"), "payload that an epoch of a backlog aims at"),
     setting("target_partitions", Some("0"), "partitions of query plans; 0 takes the cores"),
+    setting("memory_limit", Some("0"), "most memory of queries and their state; 0 has no limit"),
     setting("lease_duration", Some("15s"), "life of the warehouse's lease without renewal"),
     setting("snapshot_interval", Some("10s"), "how often the state of queries is saved"),
     setting("format", Some("table"), "sql: table, csv, json or ndjson"),
@@ -338,6 +339,7 @@ fn engine(settings: &Settings) -> Result<EngineConfig> {
         target_partitions: settings.parse("target_partitions", |text| {
             text.parse().map_err(|_| anyhow!("\"{text}\" is not a number of partitions"))
         })?,
+        memory_limit: settings.parse("memory_limit", units::bytes)?,
         lease_duration: settings.parse("lease_duration", positive)?,
         snapshot_interval: settings.parse("snapshot_interval", units::duration)?,
     })

@@ -22,6 +22,9 @@ pub struct EngineConfig {
     pub epoch_bytes: u64,
     /// Partitions of DataFusion plans; 0 takes the machine's cores.
     pub target_partitions: usize,
+    /// Most bytes that queries and the state of their operators may take together, as
+    /// DataFusion's memory pool counts them; 0 has no limit.
+    pub memory_limit: u64,
     /// How long a lease lives without renewal before another engine may take over.
     pub lease_duration: Duration,
     /// How often the state of stateful queries is saved.
@@ -37,6 +40,7 @@ impl Default for EngineConfig {
             max_rows_per_epoch: 1_000_000,
             epoch_bytes: 64 << 20,
             target_partitions: 0,
+            memory_limit: 0,
             lease_duration: Duration::from_secs(15),
             snapshot_interval: Duration::from_secs(10),
         }

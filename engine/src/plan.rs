@@ -126,7 +126,8 @@ impl ContinuousPlan {
             shards => shards,
         };
         let limit = options.state_memory_limit;
-        let states = is_stateful(&incremental)?.then(|| Arc::new(States::new(shards, limit)));
+        let pool = &state.runtime_env().memory_pool;
+        let states = is_stateful(&incremental)?.then(|| Arc::new(States::new(shards, limit, pool)));
         let (planned, checked) = (None, options.checked);
         let late_inputs = late::inputs(&incremental)?;
         let mut this = Self {

@@ -68,10 +68,10 @@ impl Database {
             Access::Offline => Parts { warehouse: Some(Warehouse::in_memory()?), ..parts },
             _ => parts,
         };
-        let partitions = config.target_partitions;
+        let (partitions, memory) = (config.target_partitions, config.memory_limit);
         let engine = Engine::open(config, mode, parts).await?;
         let objects = Arc::new(Objects::new(&engine));
-        let state = plan::state(&objects, partitions)?;
+        let state = plan::state(&objects, partitions, memory)?;
         let database = Arc::new(Self {
             engine,
             objects,

@@ -13,6 +13,7 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScanBuilder, cast};
@@ -32,8 +33,9 @@ use crate::schema::{fold, place};
 use crate::session::{CATALOG, SCHEMA};
 use crate::window_tvf::{WindowTables, prepared};
 
-/// A state that plans against `objects`. `settings` are DataFusion's, by name.
-pub fn state(objects: &Arc<Objects>, partitions: usize) -> Result<SessionState> {
+/// A state that plans against `objects`; 0 `partitions` takes the cores, 0 bytes of `memory`
+/// has no limit.
+pub fn state(objects: &Arc<Objects>, partitions: usize, memory: u64) -> Result<SessionState> {
     let mut options = ConfigOptions::new();
     options.catalog.default_catalog = CATALOG.into();
     options.catalog.default_schema = SCHEMA.into();
@@ -52,8 +54,13 @@ pub fn state(objects: &Arc<Objects>, partitions: usize) -> Result<SessionState> 
     }
     let catalog = Arc::new(MemoryCatalogProvider::new());
     catalog.register_schema(SCHEMA, Arc::clone(objects) as _)?;
+    let mut runtime = RuntimeEnvBuilder::new();
+    if memory > 0 {
+        runtime = runtime.with_memory_limit(usize::try_from(memory).unwrap_or(usize::MAX), 1.0);
+    }
     let mut state = SessionStateBuilder::new()
         .with_config(config)
+        .with_runtime_env(runtime.build_arc()?)
         .with_default_features()
         .with_relation_planners(vec![Arc::new(WindowTables), Arc::new(AsOfJoins)])
         .build();

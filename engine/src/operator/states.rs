@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arrow::array::RecordBatch;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::OnceCell;
 
@@ -202,6 +203,8 @@ pub struct States {
     restored: Mutex<Option<BTreeMap<String, TableImage>>>,
     /// Bytes in memory for all of them.
     memory_limit: Option<usize>,
+    /// What the memory pool of all queries knows of it.
+    reserved: Mutex<MemoryReservation>,
     /// How far watermarks had come when they were checked last.
     checked: Mutex<BTreeMap<String, Watermark>>,
 }
@@ -213,13 +216,15 @@ impl std::fmt::Debug for States {
 }
 
 impl States {
-    pub fn new(shards: usize, memory_limit: Option<usize>) -> Self {
+    /// The memory that it takes is reserved in `pool`.
+    pub fn new(shards: usize, memory_limit: Option<usize>, pool: &Arc<dyn MemoryPool>) -> Self {
         Self {
             shards: shards.max(1),
             moment: RwLock::default(),
             operators: Mutex::default(),
             restored: Mutex::default(),
             memory_limit,
+            reserved: Mutex::new(MemoryConsumer::new("state of operators").register(pool)),
             checked: Mutex::default(),
         }
     }
@@ -309,6 +314,9 @@ impl States {
 
     /// Makes the changes of the execution that has ended. What is then too much for memory
     /// moves to files, of each table in proportion.
+    ///
+    /// # Errors
+    /// Also where the memory pool of all queries has no room for it.
     pub async fn apply(&self) -> Result<()> {
         let all = self.all();
         let mut memory = 0;
@@ -316,12 +324,21 @@ impl States {
             memory += held.apply().await?;
         }
         let share = self.memory_limit.map_or(1.0, |limit| limit as f64 / memory.max(1) as f64);
+        memory = 0;
         for (_, held) in &all {
             for shard in &held.shards {
-                shard.lock().await.maintain(share)?;
+                let mut shard = shard.lock().await;
+                shard.maintain(share)?;
+                memory += shard.memory();
             }
         }
-        Ok(())
+        self.reserved.lock().try_resize(memory).map_err(|full| {
+            Error::invalid_hint(
+                format!("the state of the query has no room in memory: {full}"),
+                "give it a state_memory_limit, beyond which rows move to files, or raise \
+                 memory_limit",
+            )
+        })
     }
 
     /// Forgets what an execution proposed that failed.

@@ -142,7 +142,8 @@ impl Table {
         Ok(())
     }
 
-    /// Moves sealed segments to files, oldest first, until memory is within its limit.
+    /// Moves segments to files, oldest first, until memory is within its limit. One that is
+    /// too small to be worth a file stays.
     fn spill(&mut self) -> Result<()> {
         let (Some(folder), Some(limit)) = (self.spill.folder.clone(), self.spill.limit) else {
             return Ok(());
@@ -157,6 +158,11 @@ impl Table {
             if segment.mapped || segment.bytes() < smallest {
                 continue;
             }
+            if !segment.sealed {
+                // The open one: it is the last.
+                self.log.seal()?;
+            }
+            let Some(segment) = self.log.segment(slot) else { continue };
             let Some(batch) = segment.batch() else { continue };
             let mapped = ipc::map(&folder, batch)?;
             used = used.saturating_sub(segment.bytes());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use async_trait::async_trait;
+use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 use datafusion::physical_plan::collect;
 use datafusion::physical_plan::empty::EmptyExec;
 
@@ -46,7 +47,8 @@ struct Run {
 
 impl Run {
     fn new(appends: bool) -> Self {
-        Self { states: Arc::new(States::new(1, None)), appends }
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        Self { states: Arc::new(States::new(1, None, &pool)), appends }
     }
 
     /// One epoch in which the operator puts `rows` out, between these watermarks.
