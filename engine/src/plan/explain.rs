@@ -1,28 +1,76 @@
 //! `EXPLAIN INCREMENTAL`: how a continuous query is kept up to date.
 //!
 //! A line for each node of the incremental plan, and under it the mode of its changelog, the
-//! state that it keeps and what frees it. Nodes that only rename columns are left out.
+//! key of its rows, the state that it keeps and what frees it. Nodes that only rename columns
+//! are left out. What may surprise later stands below, as warnings.
 
 mod text;
 
 use std::fmt::Write;
 
+use datafusion::common::Column;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::changelog::has_weight;
 use crate::error::Result;
-use crate::plan::node::Stateful;
-use crate::plan::{ContinuousPlan, as_epoch, as_lake};
+use crate::plan::node::{Op, Stateful};
+use crate::plan::{ContinuousPlan, as_epoch, as_lake, as_stateful};
 
 /// Draws the incremental plan, indented by two blanks a level.
 pub fn explain(plan: &ContinuousPlan) -> Result<String> {
     let mut out = String::new();
     draw(plan.incremental(), 0, true, &mut out)?;
+    let growing = growing(plan.incremental())?;
+    if !growing.is_empty() {
+        let _ = writeln!(
+            out,
+            "warning: nothing frees the state of {}: it grows with the keys and rows that come; \
+             windows over a WATERMARK free theirs",
+            growing.join(", ")
+        );
+    }
     if plan.info().retracting && plan.key().is_none() {
         out.push_str("warning: the result has no key: rows are told apart by all their columns\n");
     }
     Ok(out)
+}
+
+/// The operators over unbounded sources whose state only grows.
+fn growing(plan: &LogicalPlan) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    plan.apply(|node| {
+        let Some(stateful) = as_stateful(node) else { return Ok(TreeNodeRecursion::Continue) };
+        let kept = stateful.notes.iter().any(|note| note.contains("nothing frees"));
+        if kept && !few(stateful) && endless(node)? {
+            let name = stateful.op.name().to_owned();
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Whether what an operator keeps is few rows whatever comes: one, or the first ones of all.
+fn few(stateful: &Stateful) -> bool {
+    let appends = || stateful.inputs.iter().all(|input| !has_weight(input.schema().as_arrow()));
+    match &stateful.op {
+        Op::TopN { key, .. } => key.is_empty() && appends(),
+        op => op.from_nothing() && appends(),
+    }
+}
+
+/// Whether rows never cease to come from below.
+fn endless(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    plan.exists(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(false) };
+        let provider = source_as_provider(&scan.source)?;
+        Ok(as_epoch(&provider).is_some_and(|table| !table.declared.source.bounded()))
+    })
 }
 
 /// Draws `node` and what is below; answers whether rows of a source flow through it.
@@ -65,10 +113,14 @@ fn annotate(node: &LogicalPlan, streaming: bool) -> Result<(String, bool)> {
         let what = as_lake(&provider).map_or("table", |_| "lake table");
         return Ok((format!("{what}, snapshot of each epoch"), false));
     }
-    if let LogicalPlan::Extension(extension) = node
-        && let Some(stateful) = extension.node.as_any().downcast_ref::<Stateful>()
-    {
-        return Ok((format!("{}; {}", mode(node), stateful.notes.join("; ")), true));
+    if let Some(stateful) = as_stateful(node) {
+        let names = |key: &Vec<Column>| {
+            let names: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
+            format!(", key ({})", names.join(", "))
+        };
+        let key = stateful.key.as_ref().filter(|key| !key.is_empty()).map(names);
+        let key = key.unwrap_or_default();
+        return Ok((format!("{}{key}; {}", mode(node), stateful.notes.join("; ")), true));
     }
     let note = match (streaming, node) {
         (true, LogicalPlan::Join(_)) => {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt::{Formatter, Result as FmtResult};
 use std::hash::{Hash, Hasher};
 
-use datafusion::common::DFSchemaRef;
+use datafusion::common::{Column, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, UserDefinedLogicalNodeCore};
 
@@ -82,6 +82,8 @@ pub struct Stateful {
     pub schema: DFSchemaRef,
     /// Columns of its rows that close: nothing comes for what is behind the watermark.
     pub closings: Vec<Closing>,
+    /// Columns whose values no two of its rows share, if there are any.
+    pub key: Option<Vec<Column>>,
     /// What `EXPLAIN INCREMENTAL` says of it.
     pub notes: Vec<String>,
 }

@@ -114,7 +114,8 @@ impl Rewriter {
         let id = *self.operators.entry(text).or_insert(next);
         let closings = info.watermarks.iter().map(|w| closing(w, &schema));
         let closings = closings.collect::<Result<_>>()?;
-        let node = Arc::new(Stateful { id, op, inputs, schema, closings, notes });
+        let key = info.key.clone();
+        let node = Arc::new(Stateful { id, op, inputs, schema, closings, key, notes });
         Ok(Node { plan: LogicalPlan::Extension(Extension { node }), info })
     }
 
