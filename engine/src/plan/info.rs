@@ -99,9 +99,10 @@ impl Info {
         let (column, width) = match (call.func.name(), args.len()) {
             ("date_bin", 2 | 3) => (&args[1], interval_us(&args[0])?),
             ("date_trunc", 2) => (&args[1], trunc_us(&args[0])?),
-            // Lists of window starts, which are unnested: within `size` before the time.
+            // Lists that are unnested: of window starts, within `size` before the time; of window
+            // ends, each behind it.
             ("hop_windows", 3 | 4) => (&args[0], interval_us(&args[2])?),
-            ("cumulate_windows", 3 | 4) => (&args[0], interval_us(&args[2])?),
+            ("cumulate_windows", 3 | 4) => (&args[0], 0),
             _ => return None,
         };
         let (lag, sources) = self.follow(column)?;
