@@ -81,7 +81,16 @@ impl Maker<'_> {
     /// One to three aggregates.
     pub fn calls(&mut self, columns: &[Column]) -> Vec<(String, Ty)> {
         let n = 1 + self.choices.below(3);
-        (0..n).map(|_| self.filtered_call(columns)).collect()
+        let mut calls: Vec<_> = (0..n).map(|_| self.filtered_call(columns)).collect();
+        // Beside another ordered one, DataFusion 55's array_agg(DISTINCT x ORDER BY x DESC)
+        // forgets DESC, if it runs in one partition.
+        let ordered = |(call, _): &(String, Ty)| call.contains("ORDER BY");
+        if calls.iter().filter(|call| ordered(call)).count() > 1 {
+            let first = calls.remove(0);
+            calls.retain(|call| !ordered(call));
+            calls.insert(0, first);
+        }
+        calls
     }
 
     fn filtered_call(&mut self, columns: &[Column]) -> (String, Ty) {
