@@ -1,4 +1,5 @@
-//! Functions of our own: what windows over event time are made of, and a faster `to_char`.
+//! Functions of our own: what windows over event time are made of, the parts of a time by name
+//! (`parts`), and a faster `to_char`.
 //!
 //! | function | answers | for |
 //! |---|---|---|
@@ -10,6 +11,7 @@
 //! A tumbling window needs none: it is DataFusion's `date_bin`. Lists are ascending, and
 //! NULL for a NULL time. Widths are intervals of a fixed length.
 
+mod parts;
 mod session;
 mod to_char;
 mod width;
@@ -52,7 +54,7 @@ pub fn session_end() -> Arc<WindowUDF> {
 /// Makes all of them known to `state`.
 pub fn register(state: &mut SessionState) -> Result<(), DataFusionError> {
     let to_char = Arc::new(ToChar::new().into());
-    for function in [hop_windows(), cumulate_windows(), to_char] {
+    for function in [hop_windows(), cumulate_windows(), to_char].into_iter().chain(parts::all()) {
         state.register_udf(function)?;
     }
     for function in [session_start(), session_end()] {
