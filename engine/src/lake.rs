@@ -239,6 +239,11 @@ impl LakeTable {
         write::stage(self.current().layout.clone(), rows).await
     }
 
+    /// Refuses rows that the table can't hold as they are.
+    pub(crate) fn check(&self, rows: &arrow::array::RecordBatch) -> Result<()> {
+        write::as_stored(rows, &self.current().layout).map(drop)
+    }
+
     /// One commit of what was staged. With a `txn` that the log holds already (that
     /// version or a later one) it does nothing and answers the current version.
     ///

@@ -4,6 +4,7 @@ pub mod delta;
 pub mod memory;
 mod upsert;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 
@@ -23,6 +24,12 @@ pub trait Sink: std::fmt::Debug + Send + Sync {
     /// and never committed is an orphan for vacuum.
     async fn stage(&self, rows: SendableRecordBatchStream) -> Result<Staged>;
 
+    /// Refuses rows that [`Sink::stage`] would refuse for a value in them, so that those at
+    /// fault can be found.
+    fn check(&self, _rows: &RecordBatch) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes what was staged visible, together with the epoch's number, in one
     /// atomic commit. Does nothing if the sink holds `epoch` already.
     async fn commit(&self, epoch: u64, staged: Staged) -> Result<Committed>;
@@ -40,7 +47,7 @@ pub struct Staged {
     /// Delta `remove` actions of files that new ones take the place of.
     pub removes: Vec<deltalake::kernel::Remove>,
     /// Rows of a sink that keeps them in memory.
-    pub batches: Vec<arrow::array::RecordBatch>,
+    pub batches: Vec<RecordBatch>,
 }
 
 /// Where a commit can be seen.

@@ -7,8 +7,9 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
@@ -78,7 +79,7 @@ async fn encode(
     let mut writer = writer(&layout, NonZeroU64::new(FILE_BYTES));
     let mut rows = 0;
     while let Some(batch) = batches.recv().await {
-        let written = match batch.and_then(|batch| cast_batch(&batch, &layout.schema)) {
+        let written = match batch.and_then(|batch| as_stored(&batch, &layout)) {
             Ok(batch) => {
                 rows += batch.num_rows() as u64;
                 writer.write(&batch).await.map_err(Error::from)
@@ -102,6 +103,28 @@ pub(crate) fn check_writable(layout: &Layout) -> Result<()> {
             "write to it with the engine that made it, or into a table of Tidemill's",
         )),
     }
+}
+
+/// Rows with the types of the table's columns.
+///
+/// # Errors
+/// An empty text in a column that partitions the table: Delta knows none, it would come back
+/// as NULL. It is an error of data, like that of a cast that fails.
+pub(super) fn as_stored(rows: &RecordBatch, layout: &Layout) -> Result<RecordBatch> {
+    let rows = cast_batch(rows, &layout.schema)?;
+    for name in &layout.partition_columns {
+        let texts = rows.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        if texts.is_some_and(|texts| texts.iter().flatten().any(str::is_empty)) {
+            return Err(DataFusionError::Execution(format!(
+                "column \"{name}\" partitions the table \"{}\" and holds an empty text, which \
+                 Delta can't tell from NULL; select nullif({name}, '') for NULL, or another text \
+                 in its place",
+                layout.place.name
+            ))
+            .into());
+        }
+    }
+    Ok(rows)
 }
 
 /// Writes one file of one partition, row by row as they come.

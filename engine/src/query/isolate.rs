@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::operator::OperatorExec;
 use crate::plan::Input;
 use crate::query::outlet::fill;
+use crate::sink::Sink;
 use crate::source::{Chunk, Rejected};
 
 /// Whether an execution failed because of the values in some row.
@@ -54,6 +55,8 @@ pub fn stateless(plan: Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
 pub struct Trial<'a> {
     pub input: &'a Input,
     pub physical: Arc<dyn ExecutionPlan>,
+    /// Where its rows go, if they go there as they are.
+    pub sink: Option<&'a dyn Sink>,
     pub context: &'a Arc<TaskContext>,
 }
 
@@ -104,7 +107,9 @@ impl Trial<'_> {
         fill(self.input, std::slice::from_ref(chunk));
         let plan = reset_plan_states(Arc::clone(&self.physical))?;
         let mut rows = execute_stream(plan, Arc::clone(self.context))?;
-        while rows.try_next().await?.is_some() {}
+        while let Some(batch) = rows.try_next().await? {
+            self.sink.map_or(Ok(()), |sink| sink.check(&batch))?;
+        }
         Ok(())
     }
 
@@ -113,6 +118,7 @@ impl Trial<'_> {
         let reason = match error {
             Error::DataFusion(inner) => match inner.find_root() {
                 DataFusionError::ArrowError(error, _) => error.to_string(),
+                DataFusionError::Execution(message) => message.clone(),
                 other => other.strip_backtrace(),
             },
             other => other.to_string(),

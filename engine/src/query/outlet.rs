@@ -289,7 +289,9 @@ impl Outlet {
         for (name, rows) in rows.iter_mut() {
             let Some(input) = self.plan.inputs().get(name).cloned() else { continue };
             for physical in isolate::stateless(self.plan.physical(plan).await?) {
-                let trial = isolate::Trial { input: &input, physical, context: &self.context };
+                let sink = self.plan.states().is_none().then_some(&*self.sink);
+                let trial =
+                    isolate::Trial { input: &input, physical, sink, context: &self.context };
                 let bad = trial.split(&mut rows.chunks).await?;
                 input.slot.clear();
                 if !bad.is_empty() {

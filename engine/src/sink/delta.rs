@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 
@@ -85,6 +86,10 @@ impl Sink for DeltaSink {
             ))),
             None => self.table.stage(rows).await,
         }
+    }
+
+    fn check(&self, rows: &RecordBatch) -> Result<()> {
+        self.table.check(rows)
     }
 
     async fn commit(&self, epoch: u64, staged: Staged) -> Result<Committed> {

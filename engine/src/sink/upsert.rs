@@ -184,7 +184,7 @@ impl Upsert {
         while let Some(batch) = rows.try_next().await? {
             let (rows, weights) = changelog::split(&batch)?;
             retracts |= weights.values().iter().any(|weight| *weight != 1);
-            let rows = null_partitions(&cast_batch(&rows, &stored)?, &partitions)?;
+            let rows = cast_batch(&rows, &stored)?;
             batches.push(changelog::join(&rows, weights)?);
         }
         let all = match retracts {
@@ -193,7 +193,9 @@ impl Upsert {
         };
         let (rows, weights) = changelog::split(&all)?;
         let pick = |sign: i64| take(&rows, &weights, sign);
-        Ok(Changes { inserted: pick(1)?, deleted: pick(-1)? })
+        let (inserted, deleted) = (pick(1)?, pick(-1)?);
+        self.table.check(&inserted)?;
+        Ok(Changes { inserted, deleted: null_partitions(&deleted, &partitions)? })
     }
 
     async fn ensure_index(&self) -> Result<()> {
@@ -268,7 +270,8 @@ fn not_unique(table: &str) -> Error {
     ))
 }
 
-/// An empty text that partitions the table is NULL: so the protocol reads it.
+/// An empty text that partitions the table is NULL, so the protocol reads it. None is written
+/// any more.
 fn null_partitions(rows: &RecordBatch, partitions: &[String]) -> Result<RecordBatch> {
     let schema = rows.schema();
     let mut columns = rows.columns().to_vec();

@@ -22,7 +22,7 @@ use crate::sink::delta::{DeltaSink, WriteMode};
 /// A row of the tests' table: id, part, word, measure, time.
 type Row = (Option<i64>, Option<&'static str>, Option<&'static str>, i64, Option<i64>);
 
-const PARTS: [Option<&str>; 4] = [Some("a"), Some("b c"), Some(""), None];
+const PARTS: [Option<&str>; 4] = [Some("a"), Some("b c"), Some("c/d"), None];
 const WORDS: [Option<&str>; 4] = [Some("x"), Some(""), None, Some("longer than that")];
 
 fn changes(rows: &[(Row, i64)]) -> RecordBatch {
@@ -107,14 +107,9 @@ async fn content_in(
 }
 
 /// What the model's rows look like once stored.
-async fn expected(model: &BTreeMap<Row, usize>, partitioned: bool) -> BTreeMap<String, usize> {
-    let rows: Vec<(Row, i64)> = model
-        .iter()
-        .flat_map(|(row, count)| std::iter::repeat_n((*row, 1), *count))
-        .map(|((id, part, word, measure, time), one)| {
-            ((id, part.filter(|part| !partitioned || !part.is_empty()), word, measure, time), one)
-        })
-        .collect();
+async fn expected(model: &BTreeMap<Row, usize>) -> BTreeMap<String, usize> {
+    let rows: Vec<(Row, i64)> =
+        model.iter().flat_map(|(row, count)| std::iter::repeat_n((*row, 1), *count)).collect();
     let (batch, _) = changelog::split(&changes(&rows)).unwrap();
     let schema = types::delta_schema(batch.schema_ref()).unwrap();
     let batch = types::cast_batch(&batch, &schema).unwrap();
@@ -137,8 +132,7 @@ async fn by_delta_rs(table: &LakeTable, filter: &str) -> BTreeMap<String, usize>
 }
 
 async fn check(table: &Arc<LakeTable>, model: &BTreeMap<Row, usize>, what: &str) {
-    let partitioned = table.partition_columns().iter().any(|name| name == "part");
-    let expected = expected(model, partitioned).await;
+    let expected = expected(model).await;
     assert_eq!(content(table.snapshot().unwrap(), "true").await, expected, "{what}");
     assert_eq!(by_delta_rs(table, "true").await, expected, "{what}: delta-rs");
     let rows = expected.values().sum();
@@ -202,6 +196,18 @@ impl Changing {
         }
         changes
     }
+}
+
+#[tokio::test]
+async fn an_empty_text_that_would_be_null_is_refused() {
+    let house = Warehouse::in_memory().unwrap();
+    let table = upsert_table(&house, &["part"], WriteMode::DeletionVectors).await;
+    let sink = DeltaSink::upserting(table, "query", Some(vec![0]), WriteMode::DeletionVectors);
+    let row = |part: &'static str| (Some(1), Some(part), None, 8, None);
+    let gone = changes(&[(row(""), 1), (row(""), -1), (row("a"), 1)]);
+    assert_eq!(sink.stage(stream(vec![gone])).await.unwrap().rows, 1);
+    let error = sink.stage(stream(vec![changes(&[(row(""), 1)])])).await.unwrap_err();
+    assert!(error.to_string().contains("column \"part\""), "{error}");
 }
 
 async fn random_run(house: Warehouse, seed: u64, keyed: bool, parts: &[&str], mode: WriteMode) {
@@ -519,7 +525,7 @@ async fn a_crash_at_any_operation_changes_nothing() {
             }
             table.refresh().await.unwrap();
             let found = content(table.snapshot().unwrap(), "true").await;
-            assert_eq!(found, expected(&changing.model, false).await, "{mode:?}, crash {crash}");
+            assert_eq!(found, expected(&changing.model).await, "{mode:?}, crash {crash}");
             if first.is_ok() {
                 assert!(crash > 60, "{mode:?}: no crash from {crash} on");
                 break;

@@ -102,6 +102,18 @@ async fn lines_longer_than_a_block_are_read() {
 }
 
 #[tokio::test]
+async fn blank_lines_are_no_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.json");
+    std::fs::write(&path, "\n{\"id\":1}\n  \r\n\n{\"id\":2}\n\n").unwrap();
+    let source = source(&path, &[]);
+    let available = source.available().await.unwrap();
+    let rows = source.open(vec![0]).unwrap().read(&available).await.unwrap();
+    assert_eq!((ids(&rows), rows.rejected.len()), (vec![1, 2], 0));
+    assert_eq!(rows.chunks[0].origin.offsets.values(), &[1, 15]);
+}
+
+#[tokio::test]
 async fn bad_lines_are_rejected_at_their_offset() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.json");

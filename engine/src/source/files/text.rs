@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, Int64Array};
+use arrow::array::{Array, AsArray, BinaryArray, BooleanArray, Int64Array};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::filter;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -126,14 +127,28 @@ impl Pool {
             None => self.make(block.header.as_deref())?,
         };
         let header = block.header.clone();
-        let (chunk, mut rejected) =
-            decoder.decode(block.records(bytes, self.format == Format::Raw)?)?;
+        let mut records = block.records(bytes, self.format == Format::Raw)?;
+        if matches!(self.format, Format::Json { .. }) {
+            records = without_blanks(records)?;
+        }
+        let (chunk, mut rejected) = decoder.decode(records)?;
         self.idle.lock().entry(header).or_default().push(decoder);
         for record in &mut rejected {
             record.payload = record.payload.take().map(without_line_break);
         }
         Ok((chunk, rejected))
     }
+}
+
+/// The lines that say something: to the JSON decoder a record without payload is a tombstone,
+/// and a file has none.
+fn without_blanks(mut raw: RawBatch) -> Result<RawBatch> {
+    let Some(nulls) = raw.payloads.nulls() else { return Ok(raw) };
+    let kept = BooleanArray::new(nulls.inner().clone(), None);
+    raw.offsets = filter(&raw.offsets, &kept)?.as_primitive().clone();
+    raw.payloads = filter(&raw.payloads, &kept)?.as_binary().clone();
+    raw.timestamps = raw.timestamps.map(|times| times.slice(0, raw.offsets.len()));
+    Ok(raw)
 }
 
 fn without_line_break(line: Bytes) -> Bytes {
