@@ -36,6 +36,7 @@ use bytes::Bytes;
 
 use crate::decode::metadata::Metadata;
 pub(crate) use crate::decode::metadata::as_instants;
+pub use crate::decode::metadata::check_metadata;
 pub(crate) use crate::decode::scan::key_order;
 pub(crate) use crate::decode::time::parse_timestamp_us;
 pub(crate) use crate::decode::tombstone::TOMBSTONE;

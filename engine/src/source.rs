@@ -8,6 +8,7 @@ pub mod delta;
 pub mod files;
 pub mod generator;
 pub mod kafka;
+mod left_out;
 pub mod memory;
 pub mod table;
 
@@ -21,6 +22,8 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::logical_expr::Expr;
+
+pub use crate::source::left_out::LeftOut;
 
 use crate::epoch::{Offsets, PartitionId, Ranges, clamp};
 use crate::error::Result;

@@ -35,6 +35,7 @@ use tonic::{Request, Status};
 use crate::action;
 use crate::error::{Error, from_status};
 use crate::execution::Outcome;
+use crate::wire::decode;
 
 use address::Address;
 pub use address::{DEFAULT_PORT, Target};
@@ -125,7 +126,7 @@ impl Client {
             streams.push(self.get(endpoint.ticket.unwrap_or_default()).await?);
         }
         let batches = futures::stream::iter(streams)
-            .flatten()
+            .flat_map(decode)
             .map_err(|error| DataFusionError::External(Box::new(failed(error))));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }

@@ -16,9 +16,11 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::future::ready;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
+use tidemill_sql::session::notice_of;
 use tidemill_sql::{Answer, Done, Prepared};
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +113,9 @@ impl Execution {
             session.touch(Instant::now());
             to_wire(&batch?, &schema)
         });
-        Ok(batches.boxed())
+        let says_something =
+            |batch: &RecordBatch| ready(batch.num_rows() > 0 || notice_of(batch).is_some());
+        Ok(batches.try_filter(says_something).boxed())
     }
 
     /// Runs a statement that does something. It runs to its end also when the client has

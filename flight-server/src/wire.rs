@@ -5,6 +5,8 @@
 //! [`wire_schema`] says what a result becomes (FlightInfo, prepared statements and
 //! GetTables all ask it), [`to_wire`] casts a batch to it, column by column.
 
+mod messages;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +15,15 @@ use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::ipc::writer::IpcWriteOptions;
-use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::Stream;
+use tidemill_sql::session::{notice_of, noticed};
 use tonic::Status;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+
+pub(crate) use messages::{decode, encode};
 
 /// What DoGet answers.
 pub(crate) type FlightDataStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
@@ -81,6 +84,9 @@ fn wire_item(field: &FieldRef) -> FieldRef {
 pub(crate) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     // A value that does not fit is an error, never a silent NULL.
     let options = CastOptions { safe: false, ..CastOptions::default() };
+    if let Some(notice) = notice_of(batch) {
+        return Ok(noticed(schema, notice));
+    }
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         match column.data_type() == field.data_type() {
             true => Ok(column.clone()),
@@ -142,23 +148,6 @@ pub(crate) fn schema_bytes(schema: &Schema) -> Result<Bytes> {
     Ok(bytes)
 }
 
-/// Encodes batches that have the schema `schema` already.
-pub(crate) fn encode(
-    schema: SchemaRef,
-    batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
-) -> FlightDataStream {
-    let chunks = batches
-        .map_ok(|batch| stream::iter(chunks(batch).into_iter().map(Ok::<_, Error>)))
-        .try_flatten()
-        .map_err(FlightError::from);
-    // Sizes are seen to by `chunks`: arrow-flight measures whole buffers, also of slices.
-    let encoder = FlightDataEncoderBuilder::new()
-        .with_schema(schema)
-        .with_max_flight_data_size(usize::MAX)
-        .build(chunks);
-    encoder.map_err(Status::from).boxed()
-}
-
 /// The batch in slices of at most [`MAX_MESSAGE`] bytes, or of one row.
 fn chunks(batch: RecordBatch) -> Vec<RecordBatch> {
     let (mut chunks, mut rest) = (Vec::new(), vec![batch]);
@@ -201,11 +190,10 @@ fn data_size(array: &dyn Array) -> usize {
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        ArrayRef, DictionaryArray, Int32Array, Int64Array, LargeStringArray, ListArray,
-        StringArray, StringViewArray, StructArray, TimestampNanosecondArray,
+        ArrayRef, DictionaryArray, Int64Array, LargeStringArray, ListArray, StringArray,
+        StringViewArray, StructArray, TimestampNanosecondArray,
     };
     use arrow::datatypes::Int32Type;
-    use arrow_flight::decode::FlightRecordBatchStream;
 
     use super::*;
 
@@ -285,18 +273,5 @@ mod tests {
         let whole = data_size(&lists);
         let tenth = data_size(&lists.slice(500, 100));
         assert!(tenth < whole / 9 && tenth > whole / 12, "{tenth} of {whole}");
-    }
-
-    #[tokio::test]
-    async fn what_is_encoded_decodes_to_itself() {
-        let from = batch(vec![("n", Arc::new(Int32Array::from_iter_values(0..1_500_000)))]);
-        let schema = wire_schema(&from.schema());
-        let sent = to_wire(&from, &schema).unwrap();
-        let stream = encode(schema.clone(), stream::iter([Ok(sent.clone())]));
-        let decoded = FlightRecordBatchStream::new_from_flight_data(stream.map_err(Into::into));
-        let batches: Vec<RecordBatch> = decoded.try_collect().await.unwrap();
-        assert!(batches.len() > 1);
-        assert_eq!(batches[0].schema(), schema);
-        assert_eq!(arrow::compute::concat_batches(&schema, &batches).unwrap(), sent);
     }
 }

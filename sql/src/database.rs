@@ -13,7 +13,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use create::simple_name;
+pub(crate) use create::{name_place, simple_name};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use parking_lot::RwLock;
 use tidemill_engine::dead_letter::{DeadLetters, table_name};
@@ -192,6 +193,14 @@ impl SchemaProvider for Objects {
                     Ok(found.map(|(_, table)| table as _))
                 }
             },
+        }
+    }
+
+    /// As `information_schema` tells it: a source is a table, also one with computed columns.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        match self.get(name) {
+            Some(Object::Source { .. }) => Ok(Some(TableType::Base)),
+            _ => Ok(self.table(name).await?.map(|table| table.table_type())),
         }
     }
 

@@ -34,6 +34,7 @@ use crate::error::{Error, Location, Result, unclosed};
 use crate::statement::Statement;
 use cursor::Cursor;
 
+pub(crate) use command::SHOWN;
 pub use words::KEYWORDS;
 
 /// What DataFusion parses with when nothing else is configured.

@@ -21,10 +21,10 @@ use datafusion::sql::sqlparser::ast::{
     CastKind, DataType as SqlType, Expr as SqlExpr, ExprWithAlias, Ident, Value,
 };
 use datafusion::sql::unparser::Unparser;
-use tidemill_engine::decode::{marks_tombstones, tombstone_field};
+use tidemill_engine::decode::{check_metadata, marks_tombstones, tombstone_field};
 use tidemill_engine::source::{DeclaredSource, METADATA_KEY, WatermarkSpec};
 
-use crate::error::{Error, Location, Result};
+use crate::error::{Error, Location, Result, nearest};
 use crate::options::Checked;
 use crate::statement::{ColumnDef, ColumnKind, Columns, Watermark};
 
@@ -53,12 +53,12 @@ pub fn source_schema(state: &SessionState, columns: &Columns) -> Result<SchemaRe
         let name = fold(&column.name);
         match &column.kind {
             ColumnKind::Physical { data_type, not_null } => {
-                let ty = arrow_type(state, data_type).map_err(|e| e.or_at(place(&column.name)))?;
+                let ty = declared_type(state, column, data_type)?;
                 let required = *not_null || is_key(columns, &name);
                 physical.push(Field::new(name, ty, !required));
             }
             ColumnKind::Metadata { data_type, from } => {
-                let ty = arrow_type(state, data_type).map_err(|e| e.or_at(place(&column.name)))?;
+                let ty = declared_type(state, column, data_type)?;
                 metadata.push(metadata_field(column, name, ty, from.as_deref())?);
             }
             ColumnKind::Computed { .. } => {}
@@ -103,8 +103,10 @@ fn metadata_field(
                 METADATA_COLUMNS.join(", ")
             )));
     }
-    let marked = HashMap::from([(METADATA_KEY.to_owned(), what)]);
-    Ok(Field::new(name, ty, true).with_metadata(marked))
+    let marked = HashMap::from([(METADATA_KEY.to_owned(), what.clone())]);
+    let field = Field::new(name, ty, true).with_metadata(marked);
+    check_metadata(&what, &field).map_err(|error| Error::from(error).at(place(&column.name)))?;
+    Ok(field)
 }
 
 fn refuse_twins(columns: &[ColumnDef]) -> Result<()> {
@@ -118,6 +120,22 @@ fn refuse_twins(columns: &[ColumnDef]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The type of a column; where it is none, the error tells the nearest.
+fn declared_type(state: &SessionState, column: &ColumnDef, ty: &SqlType) -> Result<DataType> {
+    arrow_type(state, ty).map_err(|error| match names::unknown_type(ty) {
+        Some(written) => {
+            let name = written.to_string();
+            let error = Error::types(format!("there is no type {name}"));
+            let error = error.at(written.0.last().and_then(|part| part.as_ident()).and_then(place));
+            match nearest(&name, names::TYPES) {
+                Some(near) => error.with_hint(format!("did you mean {near}?")),
+                None => error.with_hint(format!("there are {}", names::TYPES.join(", "))),
+            }
+        }
+        None => error.or_at(place(&column.name)),
+    })
 }
 
 /// The Arrow type that DataFusion takes a SQL type for; timestamps in
@@ -327,7 +345,7 @@ pub fn table_schema(state: &SessionState, columns: &Columns) -> Result<SchemaRef
     }
     let field = |column: &ColumnDef| match &column.kind {
         ColumnKind::Physical { data_type, not_null } => {
-            let ty = arrow_type(state, data_type).map_err(|e| e.or_at(place(&column.name)))?;
+            let ty = declared_type(state, column, data_type)?;
             let name = fold(&column.name);
             let required = *not_null || is_key(columns, &name);
             Ok(Field::new(name, ty, !required))

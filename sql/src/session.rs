@@ -4,10 +4,13 @@
 //! statement goes through [`Session::execute`], whoever sends it.
 
 mod complete;
+mod functions;
+mod notice;
 mod prepare;
 mod rows;
 mod show;
 mod subscribe;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,10 @@ use futures::FutureExt;
 use parking_lot::RwLock;
 
 pub use crate::database::Database;
+pub(crate) use notice::count_left_out;
+pub use notice::{notice_of, noticed};
+use transaction::OpenTransaction;
+
 use crate::error::{Error, Result};
 use crate::parser::{self, Spanned};
 use crate::plan;
@@ -53,11 +60,13 @@ pub enum Access {
 pub struct Session {
     database: Arc<Database>,
     state: RwLock<SessionState>,
+    open: OpenTransaction,
 }
 
 /// What a statement answers.
 pub enum Answer {
-    /// Rows: finite for every statement but `SUBSCRIBE`.
+    /// Rows: finite for every statement but `SUBSCRIBE`. The last batch may be one without
+    /// rows that carries a notice: see [`notice_of`].
     Rows(SendableRecordBatchStream),
     /// Something was done.
     Done(Done),
@@ -147,7 +156,7 @@ pub struct Progress {
 impl Session {
     pub(crate) fn new(database: Arc<Database>) -> Self {
         let state = RwLock::new(database.state.clone());
-        Self { database, state }
+        Self { database, state, open: OpenTransaction::default() }
     }
 
     pub fn database(&self) -> Arc<Database> {
@@ -188,11 +197,17 @@ impl Session {
             Statement::Insert(insert) => database.insert(insert).await?,
             Statement::Alter(alter) => database.alter(alter).await?,
             Statement::Drop(drop) => database.drop_objects(drop).await?,
-            Statement::Set(set) => self.set(set)?,
-            Statement::Reset(name) => self.reset(name.as_ref().map(ToString::to_string))?,
-            // Every statement commits by itself; clients that ask are content with that.
-            Statement::Transaction(_) | Statement::Discard => done(spanned.node.tag()),
+            Statement::Set(set) => return Ok(Answer::Done(self.set(set)?)),
+            Statement::Reset(name) => {
+                return Ok(Answer::Done(self.reset(name.as_ref().map(ToString::to_string))?));
+            }
+            Statement::Transaction(transaction) => {
+                self.open.control(*transaction)?;
+                return Ok(Answer::Done(done(spanned.node.tag())));
+            }
+            Statement::Discard => return Ok(Answer::Done(done(spanned.node.tag()))),
         };
+        self.open.wrote();
         Ok(Answer::Done(done))
     }
 
@@ -206,9 +221,10 @@ impl Session {
         self.refresh(&plan).await?;
         let mut state = self.state();
         state.execution_props_mut().query_execution_start_time = Some(chrono::Utc::now());
+        let left_out = notice::count_left_out(&mut state);
         let physical = state.create_physical_plan(&plan).await?;
         let rows = execute_stream(physical, Arc::new(TaskContext::from(&state)))?;
-        Ok(Answer::Rows(rows))
+        Ok(Answer::Rows(notice::with_notice(rows, left_out)))
     }
 
     /// Looks for commits that this process did not make itself.

@@ -18,6 +18,14 @@ use crate::decode::tombstone::TOMBSTONE;
 use crate::decode::value::{Excluded, type_name};
 use crate::error::{Error, Result};
 
+/// Checks that `field` can hold the metadata `kind` (`offset`, `headers`, …).
+///
+/// # Errors
+/// An unknown kind, or a type that it can't have, with one that it can have as the hint.
+pub fn check_metadata(kind: &str, field: &Field) -> Result<()> {
+    Metadata::new(kind, field).map(drop)
+}
+
 /// Which metadata a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Metadata {
@@ -51,7 +59,7 @@ impl Metadata {
                 (Self::Key, fits, "VARCHAR or BYTEA")
             }
             ("headers", of) => {
-                (Self::Headers, matches!(of, List(_) | Map(_, false)), "MAP(VARCHAR, BYTEA)")
+                (Self::Headers, holds_headers(of), "STRUCT<\"key\" VARCHAR, value BYTEA>[]")
             }
             (TOMBSTONE, of) => (Self::Tombstone, matches!(of, Boolean), "BOOLEAN"),
             _ => {
@@ -100,6 +108,16 @@ impl Metadata {
         }
         Ok(array)
     }
+}
+
+/// Whether a list or a map of that type has entries of a text and bytes.
+fn holds_headers(of: &DataType) -> bool {
+    let (DataType::List(entry) | DataType::Map(entry, false)) = of else { return false };
+    let DataType::Struct(fields) = entry.data_type() else { return false };
+    let types: Vec<&DataType> = fields.iter().map(|field| field.data_type()).collect();
+    let named = matches!(of, DataType::Map(..))
+        || fields.iter().map(|field| field.name().as_str()).eq(["key", "value"]);
+    named && matches!(types[..], [DataType::Utf8, DataType::Binary])
 }
 
 /// Record timestamps in the column's unit; as BIGINT they are milliseconds.
@@ -258,6 +276,24 @@ mod tests {
         let offsets: Vec<i64> = rejected.iter().map(|record| record.offset).collect();
         assert_eq!(offsets, [8, 9]);
         assert!(rejected[1].error.contains("UTF-8"), "{}", rejected[1].error);
+    }
+
+    #[test]
+    fn headers_are_texts_with_bytes() {
+        let list = |fields| {
+            let item = Field::new("item", DataType::Struct(fields), true);
+            column("h", "headers", DataType::List(Arc::new(item)), true)
+        };
+        let renamed =
+            [Field::new("k", DataType::Utf8, true), Field::new("v", DataType::Binary, true)];
+        assert!(check_metadata("headers", &list(header_fields())).is_ok());
+        assert!(check_metadata("headers", &column("h", "headers", map_type(), true)).is_ok());
+        for wrong in
+            [list(renamed.into_iter().collect()), column("h", "headers", DataType::Utf8, true)]
+        {
+            let error = check_metadata("headers", &wrong).unwrap_err();
+            assert!(error.hint().unwrap().contains("STRUCT<\"key\" VARCHAR"), "{error}");
+        }
     }
 
     #[test]

@@ -33,7 +33,9 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use self::cluster::{Cluster, Failure};
+pub use self::native::property_names;
 use self::reader::KafkaReader;
+pub use self::settings::check_property;
 use self::settings::{Settings, Startup};
 use crate::decode::Format;
 use crate::epoch::{Offsets, PartitionId, Ranges, ends};

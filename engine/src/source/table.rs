@@ -27,7 +27,7 @@ use futures::TryStreamExt;
 use crate::epoch::{OffsetRange, Offsets, Ranges, ends};
 use crate::error::{Error, Result};
 use crate::operator::upsert::Upsert;
-use crate::source::{DeclaredSource, OnError, Rows};
+use crate::source::{DeclaredSource, LeftOut, OnError, Rows};
 
 /// Rows that a batch scan reads at a time.
 const ROWS_A_READ: u64 = 131_072;
@@ -169,13 +169,14 @@ impl ExecutionPlan for SourceScanExec {
     fn execute(
         &self,
         partition: usize,
-        _context: Arc<TaskContext>,
+        context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
         let rows = read_in_steps(
             self.declared.clone(),
             self.projection.clone(),
             self.parts[partition].clone(),
             self.limit,
+            context.session_config().get_extension::<LeftOut>(),
         );
         let schema = Arc::clone(self.properties.eq_properties.schema());
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
@@ -273,6 +274,7 @@ fn read_in_steps(
     projection: Vec<usize>,
     ranges: Ranges,
     limit: Option<usize>,
+    left_out: Option<Arc<LeftOut>>,
 ) -> impl futures::Stream<Item = Result<RecordBatch, DataFusionError>> + Send {
     try_stream! {
         let source = &declared.source;
@@ -283,7 +285,7 @@ fn read_in_steps(
         while left > 0 && ranges.iter().any(|(p, r)| from.get(p).is_some_and(|at| *at < r.end)) {
             let next = source.clamp(&from, &ranges, step).await?;
             let rows = reader.read(&next).await?;
-            refuse_or_count(&declared, &rows)?;
+            refuse_or_count(&declared, &rows, left_out.as_deref())?;
             for chunk in rows.chunks {
                 let batch = chunk.batch.slice(0, chunk.batch.num_rows().min(left));
                 left -= batch.num_rows();
@@ -296,7 +298,11 @@ fn read_in_steps(
 
 /// A batch query has nowhere to put bad records: it fails or goes on without
 /// them, as `on_error` says.
-fn refuse_or_count(declared: &DeclaredSource, rows: &Rows) -> Result<()> {
+fn refuse_or_count(
+    declared: &DeclaredSource,
+    rows: &Rows,
+    left_out: Option<&LeftOut>,
+) -> Result<()> {
     let Some(first) = rows.rejected.first() else { return Ok(()) };
     let name = declared.source.name().to_owned();
     if declared.on_error == OnError::Fail {
@@ -308,5 +314,8 @@ fn refuse_or_count(declared: &DeclaredSource, rows: &Rows) -> Result<()> {
         });
     }
     tracing::debug!(source = name, records = rows.rejected.len(), "left out bad records");
+    if let Some(left_out) = left_out {
+        left_out.add(&name, &rows.rejected);
+    }
     Ok(())
 }

@@ -68,8 +68,27 @@ impl Database {
             return Ok(entry);
         }
         let is = word(entry.kind);
-        Err(Error::name(format!("\"{name}\" is a {}", is.to_lowercase()))
-            .with_hint(format!("write {is} in place of {}", kind.keyword())))
+        let error = Error::name(format!("\"{name}\" is a {}", is.to_lowercase()));
+        Err(match kind {
+            // Whoever wants to end or pause a query must not lose a table by it.
+            ObjectKind::Query => error.with_hint(self.queries_into(name)),
+            _ => error.with_hint(format!("write {is} in place of {}", kind.keyword())),
+        })
+    }
+
+    /// Where to find the queries that write to what is none itself.
+    fn queries_into(&self, name: &str) -> String {
+        let entries = self.engine.catalog().entries();
+        let writes = |entry: &&Entry| {
+            entry.kind == EntryKind::Insert && entry.depends_on.last().is_some_and(|to| to == name)
+        };
+        let queries: Vec<_> =
+            entries.iter().filter(writes).map(|entry| format!("\"{}\"", entry.name)).collect();
+        match queries.len() {
+            0 => "SHOW QUERIES lists the queries".into(),
+            1 => format!("the query that writes to it is {}", queries.concat()),
+            _ => format!("the queries that write to it are {}", queries.join(", ")),
+        }
     }
 
     /// The victims and, with `cascade`, all that reads them; dependents first.

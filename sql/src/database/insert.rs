@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::objects::Object;
 use crate::options;
 use crate::plan;
-use crate::session::Done;
+use crate::session::{Done, count_left_out};
 use crate::statement::{Insert, ObjectKind, Statement};
 
 impl Database {
@@ -29,8 +29,8 @@ impl Database {
         if unbounded(&plan)? {
             return self.insert_forever(insert, plan, table).await;
         }
-        let rows = self.write_once(plan, &table).await?;
-        Ok(Done { tag: "INSERT".into(), rows: Some(rows), notice: None })
+        let (rows, notice) = self.write_once(plan, &table).await?;
+        Ok(Done { tag: "INSERT".into(), rows: Some(rows), notice })
     }
 
     fn target(&self, insert: &Insert) -> Result<Arc<LakeTable>> {
@@ -75,8 +75,8 @@ impl Database {
     /// Executes a prepared insert, its parameters bound.
     pub(crate) async fn insert_bound(&self, insert: &Insert, plan: LogicalPlan) -> Result<Done> {
         self.refuse_changes("INSERT")?;
-        let rows = self.write_once(plan, &*self.target(insert)?).await?;
-        Ok(Done { tag: "INSERT".into(), rows: Some(rows), notice: None })
+        let (rows, notice) = self.write_once(plan, &*self.target(insert)?).await?;
+        Ok(Done { tag: "INSERT".into(), rows: Some(rows), notice })
     }
 
     async fn insert_forever(
@@ -142,17 +142,23 @@ impl Database {
         plan::with_names(plan, &[])
     }
 
-    /// Executes a bounded plan into a table: one commit. Answers the rows.
-    pub(super) async fn write_once(&self, plan: LogicalPlan, table: &LakeTable) -> Result<u64> {
+    /// Executes a bounded plan into a table: one commit. Answers the rows, and what of the
+    /// input is not among them.
+    pub(super) async fn write_once(
+        &self,
+        plan: LogicalPlan,
+        table: &LakeTable,
+    ) -> Result<(u64, Option<String>)> {
         if self.access == crate::session::Access::Offline {
-            return Ok(0);
+            return Ok((0, None));
         }
         let mut state = self.state.clone();
+        let left_out = count_left_out(&mut state);
         state.execution_props_mut().query_execution_start_time = Some(chrono::Utc::now());
         let physical = state.create_physical_plan(&plan).await?;
         let rows = execute_stream(physical, Arc::new(TaskContext::from(&state)))?;
         let staged = table.stage(rows).await?;
-        Ok(table.commit(staged, None).await?.rows)
+        Ok((table.commit(staged, None).await?.rows, left_out.notice()))
     }
 }
 

@@ -9,7 +9,7 @@ use tidemill_engine::catalog::Entry;
 use tidemill_engine::decode::Format;
 use tidemill_engine::source::files::FilesSource;
 use tidemill_engine::source::generator::GeneratorSource;
-use tidemill_engine::source::kafka::KafkaSource;
+use tidemill_engine::source::kafka::{KafkaSource, check_property, property_names};
 use tidemill_engine::source::memory::MemorySource;
 use tidemill_engine::source::table::SourceTable;
 use tidemill_engine::source::{DeclaredSource, OnError, Source};
@@ -17,12 +17,15 @@ use tidemill_engine::storage::Warehouse;
 
 use super::Database;
 use super::create::name_place;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::objects::Object;
 use crate::options::{self, Checked};
 use crate::schema::{columns_of, declared_view, event_time, source_schema, with_tombstones};
 use crate::session::Access;
 use crate::statement::{CreateSource, ObjectKind};
+
+/// What stands before the name of a property of librdkafka.
+const PROPERTIES: &str = "properties.";
 
 impl Database {
     /// The declaration with the columns that its files have, if it names none:
@@ -85,6 +88,7 @@ impl Database {
         let engine = &self.engine;
         Ok(match connector {
             "kafka" => {
+                check_properties(checked)?;
                 Arc::new(KafkaSource::new(name, schema, Format::from_options(&options)?, &options)?)
             }
             "memory" => Arc::new(MemorySource::new(
@@ -115,6 +119,24 @@ impl Database {
             }
         })
     }
+}
+
+/// Properties of librdkafka, each with its place in the text.
+fn check_properties(checked: &Checked) -> Result<()> {
+    for (key, value) in checked.prefixed(PROPERTIES).filter(|(key, _)| *key != "bootstrap.servers")
+    {
+        check_property(key, value).map_err(|error| {
+            let written = checked.entry(&format!("{PROPERTIES}{key}"));
+            let error = Error::from(error).at(written.and_then(|entry| entry.name_location()));
+            let names = property_names();
+            let is_known = names.iter().any(|name| name == key);
+            match nearest(key, names.iter().map(String::as_str)).filter(|_| !is_known) {
+                Some(near) => error.with_hint(format!("did you mean '{PROPERTIES}{near}'?")),
+                None => error,
+            }
+        })?;
+    }
+    Ok(())
 }
 
 /// Every option that was given or has a default, as text.

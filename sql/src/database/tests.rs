@@ -10,6 +10,7 @@ use tidemill_engine::config::EngineConfig;
 use tidemill_engine::runtime::Parts;
 use tidemill_engine::source::memory::MemoryBroker;
 
+use crate::session::notice_of;
 use crate::{Access, Answer, Database};
 
 struct House {
@@ -211,4 +212,61 @@ async fn a_subscription_tells_what_comes_and_what_goes() {
     let changed = next(&mut rows).await;
     assert!(changed.contains("| delete    | 2     | 1  | 5 |"), "{changed}");
     assert!(changed.contains("| insert    | 2     | 1  | 6 |"), "{changed}");
+}
+
+#[tokio::test]
+async fn what_was_written_since_begin_is_not_rolled_back_silently() {
+    let house = House::new();
+    let database = house.open().await;
+    let session = database.session();
+    let run = async |sql: &str| match session.execute(sql).await {
+        Ok(Answer::Done(done)) => done.tag,
+        Ok(Answer::Rows(_)) => "rows".into(),
+        Err(error) => error.to_string(),
+    };
+    run("CREATE TABLE t (id BIGINT)").await;
+    for passes in [
+        &["ROLLBACK"][..],
+        &["BEGIN", "SELECT 1", "SET a = 1", "ROLLBACK"],
+        &["BEGIN", "INSERT INTO t VALUES (1)", "COMMIT", "ROLLBACK"],
+        &["INSERT INTO t VALUES (1)", "ROLLBACK"],
+        &["BEGIN", "INSERT INTO nowhere VALUES (1)", "ROLLBACK"],
+    ] {
+        for sql in passes {
+            let answer = run(sql).await;
+            assert!(!answer.contains("can't be rolled back"), "{passes:?}: {answer}");
+        }
+    }
+    for written in ["INSERT INTO t VALUES (1)", "CREATE TABLE u (id BIGINT)"] {
+        run("START TRANSACTION").await;
+        run(written).await;
+        let answer = run("ROLLBACK").await;
+        assert!(answer.contains("can't be rolled back"), "{written}: {answer}");
+        assert_eq!(run("ROLLBACK").await, "ROLLBACK", "that one is over");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_query_tells_how_many_records_it_leaves_out() {
+    let house = House::new();
+    house.memory.create_topic("orders", 1);
+    let database = house.open().await;
+    run(&database, SOURCE).await;
+    for record in [r#"{"id": 1}"#, r#"{"id": "one"}"#, "nothing"] {
+        house.produce("orders", record);
+    }
+    let notices = async |sql: &str| match database.session().execute(sql).await.unwrap() {
+        Answer::Done(done) => done.notice,
+        Answer::Rows(rows) => {
+            let batches: Vec<_> = rows.try_collect().await.unwrap();
+            batches.iter().find_map(notice_of)
+        }
+    };
+    let two = Some("2 records of \"orders\" could not be decoded and are left out".to_owned());
+    assert_eq!(notices("SELECT id FROM orders").await, two);
+    assert_eq!(notices("SELECT a.id FROM orders a JOIN orders b ON a.id = b.id").await, two);
+    // What is not read need not be decoded.
+    let one = Some("1 record of \"orders\" could not be decoded and is left out".to_owned());
+    assert_eq!(notices("SELECT \"offset\" FROM orders").await, one);
+    assert_eq!(notices("SELECT 1").await, None);
 }

@@ -12,6 +12,21 @@ use crate::statement::{
     ShowCreate, ShowWhat, Statement, Subscribe, Target, Transaction,
 };
 
+/// What `SHOW` lists, for whoever mistyped one.
+pub const SHOWN: [&str; 11] = [
+    "SOURCES",
+    "TABLES",
+    "VIEWS",
+    "MATERIALIZED VIEWS",
+    "SINKS",
+    "QUERIES",
+    "SCHEMAS",
+    "FUNCTIONS",
+    "COLUMNS FROM",
+    "CREATE",
+    "ALL",
+];
+
 impl Cursor {
     /// A statement, up to where it ends.
     pub fn statement(&mut self) -> Result<Statement> {
@@ -94,8 +109,9 @@ impl Cursor {
             return Ok(Statement::ShowCreate(ShowCreate { kind, name: self.name()? }));
         }
         let what = self.show_what()?;
-        let is_list = !matches!(what, ShowWhat::All | ShowWhat::Setting(_));
-        let from = match is_list && self.eat_one(&["FROM", "IN"]).is_some() {
+        let is_list = !matches!(what, ShowWhat::Setting(_));
+        let has_schema = is_list && what != ShowWhat::All;
+        let from = match has_schema && self.eat_one(&["FROM", "IN"]).is_some() {
             true => Some(self.name()?),
             false => None,
         };

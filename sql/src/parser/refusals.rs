@@ -106,7 +106,7 @@ fn statements_of_other_systems() {
        |
      1 | COPY t TO 'x'
        | ^^^^
-       hint: to read files, CREATE TABLE t WITH (connector = 'files', path = '…'); to write, INSERT INTO a table
+       hint: to read files, CREATE SOURCE s WITH (connector = 'files', path = '…'); to keep them, INSERT INTO t SELECT * FROM s
     ");
     insta::assert_snapshot!(refusal("SELECT 1; UPDATE t SET a = 1"), @"
     error: UPDATE is not supported
@@ -122,7 +122,7 @@ fn statements_of_other_systems() {
        |
      1 | CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'x'
        |        ^^^^^^^^
-       hint: write CREATE TABLE name WITH (connector = 'files', path = '…')
+       hint: for files, write CREATE SOURCE name WITH (connector = 'files', path = '…'); for a Delta table, CREATE TABLE name WITH (connector = 'delta', location = '…')
     ");
     insta::assert_snapshot!(refusal("CREATE OR REPLACE TEMPORARY TABLE t (a INT)"), @"
     error: CREATE TEMPORARY is not supported

@@ -36,7 +36,7 @@ pub const KINDS: &str = "SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK or QUERY";
 const FOREIGN: [(&str, &str); 29] = [
     (
         "COPY",
-        "to read files, CREATE TABLE t WITH (connector = 'files', path = '…'); to write, INSERT INTO a table",
+        "to read files, CREATE SOURCE s WITH (connector = 'files', path = '…'); to keep them, INSERT INTO t SELECT * FROM s",
     ),
     (
         "UPDATE",
@@ -82,7 +82,10 @@ const FOREIGN: [(&str, &str); 29] = [
 
 /// Objects of other systems, and what to do instead.
 const FOREIGN_OBJECTS: [(&str, &str); 19] = [
-    ("EXTERNAL", "write CREATE TABLE name WITH (connector = 'files', path = '…')"),
+    (
+        "EXTERNAL",
+        "for files, write CREATE SOURCE name WITH (connector = 'files', path = '…'); for a Delta table, CREATE TABLE name WITH (connector = 'delta', location = '…')",
+    ),
     ("UNBOUNDED", "write CREATE SOURCE name (…) WITH (connector = '…')"),
     ("STREAM", "write CREATE SOURCE name (…) WITH (connector = 'kafka', …)"),
     ("STREAMING", "write CREATE SOURCE name (…) WITH (connector = 'kafka', …)"),

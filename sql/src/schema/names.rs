@@ -1,7 +1,46 @@
 //! Types as SQL calls them: what `DESCRIBE` shows, a `CREATE` takes.
 
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, Ident, ObjectName};
+
+/// Types that a column can have, for whoever mistyped one.
+pub(super) const TYPES: [&str; 18] = [
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "REAL",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "VARCHAR",
+    "TEXT",
+    "BYTEA",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "STRUCT",
+];
+
+/// The name in a type that the parser knows no type of, as far as it can be at fault.
+pub(super) fn unknown_type(ty: &SqlType) -> Option<&ObjectName> {
+    match ty {
+        SqlType::Custom(name, _) => Some(name),
+        SqlType::Array(
+            ArrayElemTypeDef::AngleBracket(item)
+            | ArrayElemTypeDef::SquareBracket(item, _)
+            | ArrayElemTypeDef::Parenthesis(item),
+        ) => unknown_type(item),
+        SqlType::Struct(fields, _) => {
+            fields.iter().find_map(|field| unknown_type(&field.field_type))
+        }
+        SqlType::Map(key, value) => unknown_type(key).or_else(|| unknown_type(value)),
+        _ => None,
+    }
+}
 
 /// The SQL name of a type; Arrow's own, where SQL has none.
 pub fn sql_type(ty: &DataType) -> String {

@@ -49,7 +49,9 @@ pub(super) async fn execute(
     let (statement, plan) = bind(session, prepared, parameters).await?;
     match statement {
         Statement::Insert(insert) => {
-            Ok(Answer::Done(session.database.insert_bound(&insert, plan).await?))
+            let done = session.database.insert_bound(&insert, plan).await?;
+            session.open.wrote();
+            Ok(Answer::Done(done))
         }
         _ => session.select(plan).await,
     }
@@ -66,7 +68,9 @@ pub(super) async fn insert_rows(
         Statement::Insert(insert) if prepared.takes_rows => {
             let order = rows::parameters(insert).unwrap_or_default();
             let plan = rows::plan(rows, &order)?;
-            session.database.insert_given(insert, plan).await
+            let done = session.database.insert_given(insert, plan).await?;
+            session.open.wrote();
+            Ok(done)
         }
         other => Err(Error::refused(format!("{} of many rows", other.tag()))
             .with_hint("it takes INSERT INTO … VALUES ($1, …)")),

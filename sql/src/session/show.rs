@@ -10,14 +10,13 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::format::{ExplainFormat, ExplainStatementOptions};
 use datafusion::sql::parser::{ExplainStatement, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement as SqlStatement};
 use tidemill_engine::catalog::EntryKind;
 
 use super::{Answer, RelationKind, SCHEMA, Session, rows};
-use crate::database::simple_name;
-use crate::error::{Error, Result};
-use crate::parser::{self, DIALECT};
+use crate::database::{name_place, simple_name};
+use crate::error::{Error, Result, nearest};
+use crate::parser;
 use crate::plan;
 use crate::schema::sql_type;
 use crate::statement::{
@@ -29,11 +28,11 @@ pub(super) fn lines(title: &str, text: &str) -> Result<Answer> {
     table(vec![(title, strings(text.lines()))])
 }
 
-fn strings<'a>(values: impl IntoIterator<Item = &'a str>) -> ArrayRef {
+pub(super) fn strings<'a>(values: impl IntoIterator<Item = &'a str>) -> ArrayRef {
     Arc::new(values.into_iter().map(Some).collect::<StringArray>())
 }
 
-fn table(columns: Vec<(&str, ArrayRef)>) -> Result<Answer> {
+pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<Answer> {
     let fields: Vec<_> = columns
         .iter()
         .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
@@ -64,22 +63,11 @@ impl Session {
             ShowWhat::Sinks => self.show_sinks(&like).await,
             ShowWhat::Queries => self.show_queries(&like),
             ShowWhat::Schemas => names(&[SCHEMA.to_owned(), "information_schema".to_owned()]),
-            ShowWhat::Functions => self.batch("SHOW FUNCTIONS").await,
+            ShowWhat::Functions => self.show_functions(&like),
             ShowWhat::Columns(name) => self.columns_of(&simple_name(name)?).await,
             ShowWhat::All => self.settings(&like),
-            ShowWhat::Setting(name) => self.setting(&name.to_string().to_lowercase()),
+            ShowWhat::Setting(name) => self.setting(name),
         }
-    }
-
-    /// Runs a statement of DataFusion's own.
-    async fn batch(&self, sql: &str) -> Result<Answer> {
-        let statement = Parser::parse_sql(&DIALECT, sql)
-            .ok()
-            .and_then(|mut list| list.pop())
-            .ok_or_else(|| Error::internal(format!("{sql} does not parse")))?;
-        let plan =
-            self.state().statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
-        self.select(plan).await
     }
 
     fn show_sources(&self, names: &[String]) -> Result<Answer> {
@@ -158,20 +146,26 @@ impl Session {
         ])
     }
 
-    fn setting(&self, name: &str) -> Result<Answer> {
+    fn setting(&self, written: &ObjectName) -> Result<Answer> {
+        let name = written.to_string().to_lowercase();
         let entries = self.state().config().options().entries();
         let Some(entry) = entries.iter().find(|entry| entry.key == name) else {
-            return Err(Error::name(format!("there is no setting \"{name}\""))
-                .with_hint("SHOW ALL lists them"));
+            let error = Error::name(format!("there is no setting \"{name}\""));
+            let error = error.at(name_place(written));
+            return Err(match nearest(&name, parser::SHOWN) {
+                Some(near) => error.with_hint(format!("did you mean SHOW {near}?")),
+                None => error.with_hint("SHOW ALL lists them"),
+            });
         };
         let value: StringArray = std::iter::once(entry.value.clone()).collect();
-        table(vec![("name", strings([name])), ("value", Arc::new(value))])
+        table(vec![("name", strings([name.as_str()])), ("value", Arc::new(value))])
     }
 
     /// The statement that made an object, secrets masked.
     pub(super) async fn show_create(&self, show: &ShowCreate) -> Result<Answer> {
         let name = simple_name(&show.name)?;
-        let entry = self.database.find(&name, show.kind).await?;
+        let found = self.database.find(&name, show.kind).await;
+        let entry = found.map_err(|error| error.or_at(name_place(&show.name)))?;
         let statement = parser::parse_one(&entry.definition)?.node.redacted();
         let text = format!("{statement:#};");
         table(vec![("name", strings([name.as_str()])), ("statement", strings([text.as_str()]))])

@@ -25,12 +25,13 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session];
+
     /// The window function of that name.
     pub fn of(name: &ObjectName) -> Option<Self> {
         let [part] = name.0.as_slice() else { return None };
         let ident = part.as_ident().filter(|ident| ident.quote_style.is_none())?;
-        let kinds = [Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session];
-        kinds.into_iter().find(|kind| ident.value.eq_ignore_ascii_case(kind.name()))
+        Self::ALL.into_iter().find(|kind| ident.value.eq_ignore_ascii_case(kind.name()))
     }
 
     pub fn name(self) -> &'static str {
@@ -52,7 +53,16 @@ impl Kind {
         }
     }
 
-    fn example(self) -> &'static str {
+    pub fn description(self) -> &'static str {
+        match self {
+            Kind::Tumble => "The rows with the window of a fixed size that each falls into.",
+            Kind::Hop => "The rows with each of the overlapping windows that they fall into.",
+            Kind::Cumulate => "The rows with each of the growing windows that they fall into.",
+            Kind::Session => "The rows with the session of their key that they belong to.",
+        }
+    }
+
+    pub fn example(self) -> &'static str {
         match self {
             Kind::Tumble => "TUMBLE(table, time, INTERVAL '1' MINUTE)",
             Kind::Hop => "HOP(table, time, INTERVAL '10' SECOND, INTERVAL '1' MINUTE)",

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
 use arrow_flight::sql::{
-    CommandStatementIngest, CommandStatementQuery, ProstMessageExt, TableDefinitionOptions,
-    TableExistsOption, TableNotExistOption,
+    CommandStatementIngest, CommandStatementQuery, ProstMessageExt, SqlInfo,
+    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::{FlightDescriptor, Ticket};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tidemill_sql::Answer;
+use tidemill_sql::session::notice_of;
 use tidemill_tests::flight::{FlightClient, Result, Server, drawn, query, read};
 use tonic::{Code, Request, Status};
 
@@ -277,6 +278,43 @@ async fn transactions_and_nonsense_are_refused_in_words() -> Result {
     let garbage = FlightDescriptor::new_cmd("garbage");
     let error = client.inner_mut().get_flight_info(Request::new(garbage)).await.err();
     assert_eq!(error.ok_or("garbage was taken")?.code(), Code::InvalidArgument);
+    server.stop().await
+}
+
+#[tokio::test]
+async fn the_functions_that_the_server_tells_of_are_there() -> Result {
+    let server = Server::open().await?;
+    let mut client = server.flight().await?;
+    let info = client.get_sql_info(vec![SqlInfo::SqlDatetimeFunctions]).await?;
+    let told = read(&mut client, info).await?;
+    let told = drawn(&told)?;
+    for function in ["minute", "hour", "day", "month", "quarter", "year", "dayofyear", "isodow"] {
+        assert!(told.contains(&format!("{function},")), "{function}: {told}");
+        let sql = format!("SELECT {function}(TIMESTAMP '2024-02-29 12:34:56') AS part");
+        assert_eq!(query(&mut client, &sql).await?[0].num_rows(), 1);
+    }
+    server.stop().await
+}
+
+#[tokio::test]
+async fn a_notice_behind_the_rows_arrives_at_our_client() -> Result {
+    let server = Server::open().await?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("in.json");
+    std::fs::write(&path, "{\"n\": 1}\noops\n")?;
+    let source = format!(
+        "CREATE SOURCE f (n BIGINT) WITH (connector = 'files', path = '{}')",
+        path.display()
+    );
+    server.setup(&[&source]).await?;
+    let client = server.client().await?;
+    let Answer::Rows(rows) = client.execute("SELECT n FROM f").await? else {
+        return Err("a SELECT answered no rows".into());
+    };
+    let batches: Vec<_> = rows.try_collect().await?;
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    let notice = batches.last().and_then(notice_of).ok_or("no notice")?;
+    assert_eq!(notice, "1 record of \"f\" could not be decoded and is left out");
     server.stop().await
 }
 

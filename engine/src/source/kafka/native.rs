@@ -1,5 +1,5 @@
 //! The one place that talks to librdkafka past the safe wrapper: reading one
-//! partition in batches.
+//! partition in batches, and the names of its properties.
 //!
 //! `BaseConsumer::poll` costs an event, an `Arc` and a queue lock a message;
 //! `rd_kafka_consume_batch` hands over a thousand messages under one lock.
@@ -17,6 +17,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
+use rdkafka::ClientConfig;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -250,6 +251,21 @@ unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
 }
 
 /// Why the last call on this thread failed.
+/// The names of librdkafka's properties, without those that have no value by default.
+pub fn property_names() -> Vec<String> {
+    let Ok(config) = ClientConfig::new().create_native_config() else { return Vec::new() };
+    let mut count = 0;
+    // SAFETY: the configuration outlives the call. What it answers are `count` C strings, every
+    // other one a name, that are ours until they are freed, and copied before that.
+    unsafe {
+        let dumped = rd::rd_kafka_conf_dump(config.ptr(), &raw mut count);
+        let names = (0..count).step_by(2).map(|at| CStr::from_ptr(*dumped.add(at)));
+        let names = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        rd::rd_kafka_conf_dump_free(dumped, count);
+        names
+    }
+}
+
 fn last_error() -> String {
     // SAFETY: reads a thread-local.
     describe(RDKafkaErrorCode::from(unsafe { rd::rd_kafka_last_error() }))

@@ -269,8 +269,12 @@ fn parse_offsets(text: &str) -> Result<Offsets> {
     Ok(offsets)
 }
 
-/// Refuses what the engine owns and what librdkafka does not know.
-fn check_property(key: &str, value: &str) -> Result<()> {
+/// Refuses what the engine owns and what librdkafka does not know. `key` is without the prefix
+/// that it has among a source's options.
+///
+/// # Errors
+/// What is wrong with it; never the value where that may be a secret.
+pub fn check_property(key: &str, value: &str) -> Result<()> {
     if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == key) {
         return Err(Error::invalid_hint(format!("'{PREFIX}{key}' can't be set"), *why));
     }

@@ -42,15 +42,18 @@ impl Database {
         let schema = filled.as_ref().map(|plan| without_metadata(plan.schema().as_arrow()));
         let object = self.make_table(create, &mut entry, schema).await?;
         // Filled before it is known: a crash in between leaves no empty table behind.
-        let rows = match (filled, object.lake()) {
-            (Some(plan), Some(table)) => Some(self.write_once(plan, table).await?),
-            _ => None,
+        let (rows, notice) = match (filled, object.lake()) {
+            (Some(plan), Some(table)) => {
+                let (rows, notice) = self.write_once(plan, table).await?;
+                (Some(rows), notice)
+            }
+            _ => (None, None),
         };
         match old {
             Some(old) => self.supersede(&old, entry, object).await?,
             None => self.keep(entry, object).await?,
         }
-        Ok(Done { tag: "CREATE TABLE".into(), rows, notice: None })
+        Ok(Done { tag: "CREATE TABLE".into(), rows, notice })
     }
 
     async fn make_table(
