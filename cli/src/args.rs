@@ -156,7 +156,7 @@ pub struct DemoArgs {
     already, it is opened for reading only.")]
 pub struct SqlArgs {
     /// Run these statements and leave (repeatable)
-    #[arg(long, short = 'c', value_name = "SQL")]
+    #[arg(long, short = 'c', value_name = "SQL", allow_hyphen_values = true)]
     pub command: Vec<String>,
     /// Run the statements of a file and leave; - is stdin (repeatable, before -c)
     #[arg(long, short = 'f', value_name = "FILE|-")]

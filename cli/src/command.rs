@@ -56,10 +56,12 @@ pub async fn run(command: Command, settings: Settings, config: Config) -> Result
     }
 }
 
-/// The text of a SQL file; `-` is stdin.
-fn read_script(path: &Path) -> Result<String> {
-    if path.as_os_str() == "-" {
-        return std::io::read_to_string(std::io::stdin()).context("can't read stdin");
-    }
-    std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
+/// The text of a SQL file; `-` is stdin. A byte order mark at its start is no part of it.
+pub(crate) fn read_script(path: &Path) -> Result<String> {
+    let text = match path.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()).context("can't read stdin")?,
+        false => std::fs::read_to_string(path)
+            .with_context(|| format!("can't read {}", path.display()))?,
+    };
+    Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
 }

@@ -32,7 +32,8 @@ pub async fn run(shell: &mut Shell, history: Option<PathBuf>) -> Result<()> {
             Ok(text) if text.trim().is_empty() => {}
             Ok(text) => {
                 lines.add_history_entry(text.trim_end())?;
-                if execute(shell, &text).await? == Outcome::Quit {
+                let text = meta::bare(&text).unwrap_or(&text);
+                if execute(shell, text).await? == Outcome::Quit {
                     break;
                 }
             }

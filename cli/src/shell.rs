@@ -3,22 +3,28 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
 use futures::StreamExt;
-use tidemill_sql::session::Done;
+use tidemill_sql::session::{Done, notice_of};
 
+use crate::command::read_script;
 use crate::declare;
 use crate::failure::Failure;
-use crate::interrupt::ctrl_c;
+use crate::interrupt::Interrupts;
 use crate::output::pager::Out;
 use crate::output::{Style, row_writer, talk};
 use crate::repl::meta::{self, Meta};
 use crate::script::{self, Piece};
 use crate::target::{Reply, Rows, Target};
 use crate::units::{brief, grouped};
+
+/// Rows that are printed between two looks at whether Ctrl-C was pressed.
+const PRINTED_AT_ONCE: usize = 512;
 
 /// How a statement came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +111,7 @@ impl Shell {
             }
             Meta::Format(format) => self.style.format = format,
             Meta::Include(path) => {
-                let text =
-                    std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+                let text = read_script(Path::new(&path))?;
                 return self.script(&text, Some(&path)).await;
             }
             Meta::Output(path) => self.redirect(path.as_deref())?,
@@ -131,6 +136,7 @@ impl Shell {
             talk("There is no statement to watch yet.");
             return Ok(Outcome::Done);
         };
+        let mut interrupts = Interrupts::listen();
         loop {
             match self.statement(&sql).await? {
                 Outcome::Done => {}
@@ -139,24 +145,26 @@ impl Shell {
             }
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
-                () = ctrl_c() => return Ok(Outcome::TailLeft),
+                () = interrupts.next() => return Ok(Outcome::TailLeft),
             }
         }
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Outcome> {
         let started = Instant::now();
+        let mut interrupts = Interrupts::listen();
         let target = self.target.clone();
         let reply = tokio::select! {
+            biased;
+            () = interrupts.next() => return Ok(self.interrupted()),
             reply = self.execute(&target, sql) => reply?,
-            () = ctrl_c() => return Ok(self.interrupted()),
         };
         let outcome = match reply {
             Reply::Done(done) => {
                 self.done(&done);
                 Outcome::Done
             }
-            Reply::Rows(rows) => self.rows(sql, rows).await?,
+            Reply::Rows(rows) => self.rows(sql, rows, &mut interrupts).await?,
         };
         if self.timing && outcome == Outcome::Done {
             talk(format!("Time: {}", brief(started.elapsed())));
@@ -188,7 +196,12 @@ impl Shell {
         }
     }
 
-    async fn rows(&mut self, sql: &str, rows: Rows) -> Result<Outcome> {
+    async fn rows(
+        &mut self,
+        sql: &str,
+        rows: Rows,
+        interrupts: &mut Interrupts,
+    ) -> Result<Outcome> {
         let endless = script::leading_words(sql, 1).first().is_some_and(|word| word == "SUBSCRIBE");
         let mut out = match &mut self.file {
             Some(file) => Out::File(file),
@@ -196,13 +209,19 @@ impl Shell {
             None => Out::stdout(),
         };
         let paged = matches!(out, Out::Paged(_));
-        let printed = print(rows, self.style, endless, &mut out).await;
-        let closed = printed.and_then(|outcome| Ok(out.close().map(|()| outcome)?));
+        let printed = print(rows, self.style, endless, &mut out, interrupts).await;
+        let closed = printed.and_then(|(outcome, notices)| {
+            out.close()?;
+            notices.iter().for_each(|notice| talk(format!("note: {notice}")));
+            Ok(outcome)
+        });
         match closed {
             // Somebody read as much as they wanted and left the pager.
             Err(error) if paged && is_broken_pipe(&error) => Ok(Outcome::Done),
-            Ok(Outcome::Interrupted) if endless => Ok(Outcome::TailLeft),
-            Ok(Outcome::Interrupted) => Ok(self.interrupted()),
+            Ok(Outcome::Interrupted) => {
+                let outcome = self.interrupted();
+                Ok(if endless { Outcome::TailLeft } else { outcome })
+            }
             closed => closed,
         }
     }
@@ -221,18 +240,32 @@ impl Shell {
     }
 }
 
-/// Prints rows until they end or Ctrl-C comes.
-async fn print(rows: Rows, style: Style, endless: bool, out: &mut Out<'_>) -> Result<Outcome> {
+/// Prints rows until they end or Ctrl-C comes. Answers the notices among them, too.
+async fn print(
+    rows: Rows,
+    style: Style,
+    endless: bool,
+    out: &mut Out<'_>,
+    interrupts: &mut Interrupts,
+) -> Result<(Outcome, Vec<String>)> {
+    let mut notices = Vec::new();
     let mut writer = row_writer(style, rows.schema);
     let mut batches = rows.batches;
-    let outcome = loop {
+    let outcome = 'rows: loop {
         let batch = tokio::select! {
+            biased;
+            () = interrupts.next() => break Outcome::Interrupted,
             batch = batches.next() => batch,
-            () = ctrl_c() => break Outcome::Interrupted,
         };
         let Some(batch) = batch else { break Outcome::Done };
         let batch = batch?;
-        writer.batch(out, &batch)?;
+        notices.extend(notice_of(&batch));
+        for part in parts(&batch) {
+            if interrupts.came() {
+                break 'rows Outcome::Interrupted;
+            }
+            writer.batch(out, &part)?;
+        }
         if endless && batch.num_rows() > 0 {
             writer.flush(out)?;
             out.flush()?;
@@ -241,7 +274,15 @@ async fn print(rows: Rows, style: Style, endless: bool, out: &mut Out<'_>) -> Re
     if outcome == Outcome::Done || endless {
         writer.finish(out)?;
     }
-    Ok(outcome)
+    Ok((outcome, notices))
+}
+
+/// A batch in pieces of [`PRINTED_AT_ONCE`] rows.
+fn parts(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let rows = batch.num_rows();
+    (0..rows)
+        .step_by(PRINTED_AT_ONCE)
+        .map(move |start| batch.slice(start, PRINTED_AT_ONCE.min(rows - start)))
 }
 
 /// What makes sense at a prompt only is refused in files that are run or submitted.

@@ -60,8 +60,11 @@ impl Default for ServeOptions {
 }
 
 impl ServeOptions {
-    /// Refuses what would let strangers in, or could never work.
-    pub(crate) fn check(&self, address: SocketAddr) -> Result<()> {
+    /// Refuses what would let strangers in at `address`, or could never work. [`serve`] does so
+    /// itself; a caller that has work to do before may ask first.
+    ///
+    /// [`serve`]: crate::serve
+    pub fn check(&self, address: SocketAddr) -> Result<()> {
         if self.users.is_empty() && !self.allow_anonymous && !address.ip().is_loopback() {
             return Err(Error::config(
                 format!("{address} can be reached from other machines, and no password is set"),
@@ -82,10 +85,13 @@ impl ServeOptions {
                 ),
             ));
         }
+        Ok(())
+    }
+
+    pub(crate) fn warn_of_eavesdroppers(&self, address: SocketAddr) {
         if self.tls.is_none() && !self.users.is_empty() && !address.ip().is_loopback() {
             tracing::warn!(%address, "passwords and data travel unencrypted: there is no TLS");
         }
-        Ok(())
     }
 }
 

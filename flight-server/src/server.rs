@@ -41,6 +41,7 @@ pub async fn serve(
 ) -> Result<()> {
     let address = listener.local_addr()?;
     options.check(address)?;
+    options.warn_of_eavesdroppers(address);
     let mut server =
         Server::builder().http2_keepalive_interval(Some(PING)).http2_keepalive_timeout(Some(PING));
     if let Some(tls) = &options.tls {

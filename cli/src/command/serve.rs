@@ -22,6 +22,7 @@ pub async fn run(_: ServeArgs, config: Config) -> Result<ExitCode> {
         .await
         .with_context(|| format!("can't listen on {}", config.listen))?;
     let address = listener.local_addr()?;
+    options.check(address)?;
     let database = Database::open(config.engine.clone(), Access::Run).await;
     let database = database.map_err(|error| Failure::of(&error, ""))?;
     greet(&config, address, secure, database.queries().len());

@@ -41,7 +41,7 @@ impl Hinter for Helper {
 impl Validator for Helper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let input = context.input();
-        let meta = input.trim_start().starts_with('\\');
+        let meta = input.trim_start().starts_with('\\') || meta::bare(input).is_some();
         Ok(if meta || parser::is_complete(input) {
             ValidationResult::Valid(None)
         } else {

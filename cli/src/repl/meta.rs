@@ -17,7 +17,7 @@ General
 Looking
   \\d                everything that has columns
   \\d NAME           columns of a source, table or view
-  \\ds \\dt \\dv       sources, tables, views
+  \\ds \\dt \\dv \\dm   sources, tables, views, materialized views
   \\dq               continuous queries: state, backlog, freshness
 Printing
   \\format FORMAT    table, csv, json or ndjson
@@ -30,8 +30,8 @@ SQL
 
 /// Their names, for completion.
 pub const NAMES: &[&str] = &[
-    "\\?", "\\d", "\\dq", "\\ds", "\\dt", "\\dv", "\\format", "\\i", "\\o", "\\q", "\\timing",
-    "\\watch", "\\x",
+    "\\?", "\\d", "\\dm", "\\dq", "\\ds", "\\dt", "\\dv", "\\format", "\\i", "\\o", "\\q",
+    "\\timing", "\\watch", "\\x",
 ];
 
 /// A meta-command, understood.
@@ -61,6 +61,7 @@ pub fn parse(line: &str) -> Result<Meta> {
         ("\\ds", None) => Meta::Show("SHOW SOURCES".into()),
         ("\\dt", None) => Meta::Show("SHOW TABLES".into()),
         ("\\dv", None) => Meta::Show("SHOW VIEWS".into()),
+        ("\\dm", None) => Meta::Show("SHOW MATERIALIZED VIEWS".into()),
         ("\\dq", None) => Meta::Show("SHOW QUERIES".into()),
         ("\\timing", None) => Meta::Timing,
         ("\\x", None) => Meta::Expanded,
@@ -75,6 +76,15 @@ pub fn parse(line: &str) -> Result<Meta> {
         }
         (name, _) => bail!("there is no command {name}; \\? shows them"),
     })
+}
+
+/// The meta-command that a word means which stands alone at the prompt, as in psql.
+pub fn bare(line: &str) -> Option<&'static str> {
+    match line.trim().trim_end_matches(';').trim_end().to_ascii_lowercase().as_str() {
+        "exit" | "quit" => Some("\\q"),
+        "help" => Some("\\?"),
+        _ => None,
+    }
 }
 
 const EVERYTHING: &str = "SELECT table_name AS name, table_type AS kind \
@@ -92,6 +102,15 @@ mod tests {
         assert_eq!(parse("\\watch").unwrap(), Meta::Watch(Duration::from_secs(2)));
         assert_eq!(parse("\\o").unwrap(), Meta::Output(None));
         assert_eq!(parse("\\format CSV").unwrap(), Meta::Format(Format::Csv));
+    }
+
+    #[test]
+    fn words_that_stand_alone_leave_or_help() {
+        assert_eq!(
+            (bare(" EXIT;\n"), bare("quit"), bare("help")),
+            (Some("\\q"), Some("\\q"), Some("\\?"))
+        );
+        assert_eq!((bare("quit now"), bare("")), (None, None));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `sql`: scripts, errors, pipes, and the prompt itself through a pseudo-terminal.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::program::Program;
 
@@ -54,6 +54,32 @@ fn an_error_points_at_its_place_and_stops_the_script() {
     assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
     let outcome = program.run(&["sql", "-c", "SELECT 1", "--format", "xml"]);
     assert!(outcome.stderr.contains("\"xml\" is not a format"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_statement_may_start_with_a_comment_and_a_file_with_a_byte_order_mark() {
+    let program = Program::new();
+    program.write("marked.sql", "\u{FEFF}SELECT 1 AS a;");
+    let args = ["sql", "--format", "csv", "-f", "marked.sql", "-c", "-- hi\nSELECT 2 AS b"];
+    assert_eq!(program.ok(&args), "a\n1\nb\n2\n");
+}
+
+#[test]
+fn records_that_a_query_leaves_out_are_told() {
+    let program = Program::new();
+    let path = program.write("in.ndjson", "{\"n\": 1}\n\noops\n{\"n\": \"two\"}\n");
+    let source = format!(
+        "CREATE SOURCE f (n BIGINT) WITH (connector = 'files', path = '{}')",
+        path.display()
+    );
+    program.ok(&["sql", "-c", &source]);
+    let outcome = program.run(&["sql", "--format", "csv", "-c", "SELECT n FROM f"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "n\n1\n"));
+    let told = "note: 2 records of \"f\" could not be decoded and are left out\n";
+    assert_eq!(outcome.stderr, told);
+    program.ok(&["sql", "-c", "CREATE TABLE t (n BIGINT)"]);
+    let outcome = program.run(&["sql", "-c", "INSERT INTO t SELECT n FROM f"]);
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
 }
 
 #[test]
@@ -127,38 +153,84 @@ impl Screen {
     }
 }
 
-/// Through `script`, which gives the program a terminal; skipped where there is none.
+/// The program with a terminal.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: Screen,
+}
+
+impl Terminal {
+    /// Through `script`; `None` where there is none, and the test is skipped.
+    fn open(program: &Program) -> Option<Self> {
+        if Command::new("script").arg("--version").output().is_err() {
+            let required = std::env::var("TIDEMILL_REQUIRE_ALL").is_ok_and(|value| value == "1");
+            assert!(!required, "script (of util-linux) is required here, and missing");
+            eprintln!("SKIPPED: util-linux's script is not installed");
+            return None;
+        }
+        let mut command = Command::new("script");
+        let line = format!("{} sql --no-pager", env!("CARGO_BIN_EXE_tidemill"));
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        command
+            .current_dir(program.folder.path())
+            .env("HOME", program.folder.path())
+            .env("TERM", "xterm");
+        command.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let keys = child.stdin.take().unwrap();
+        let mut screen = Screen { output: child.stdout.take().unwrap(), seen: String::new() };
+        screen.until(PROMPT);
+        Some(Self { child, keys, screen })
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.keys.write_all(keys).unwrap();
+    }
+}
+
+const PROMPT: &str = "tidemill> ";
+const CTRL_C: &[u8] = b"\x03";
+
 #[test]
 fn the_prompt_takes_statements_over_lines() {
     let program = Program::new();
-    if Command::new("script").arg("--version").output().is_err() {
-        let required = std::env::var("TIDEMILL_REQUIRE_ALL").is_ok_and(|value| value == "1");
-        assert!(!required, "script (of util-linux) is required here, and missing");
-        eprintln!("SKIPPED: util-linux's script is not installed");
-        return;
-    }
-    let mut command = Command::new("script");
-    let line = format!("{} sql --no-pager", env!("CARGO_BIN_EXE_tidemill"));
-    command.args(["-q", "-e", "-c", &line, "/dev/null"]);
-    command
-        .current_dir(program.folder.path())
-        .env("HOME", program.folder.path())
-        .env("TERM", "xterm");
-    command.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut keys = child.stdin.take().unwrap();
-    let mut screen = Screen { output: child.stdout.take().unwrap(), seen: String::new() };
+    let Some(mut terminal) = Terminal::open(&program) else { return };
     // A wrong statement leaves the shell alive; a right one may span lines.
-    screen.until("tidemill> ");
-    keys.write_all(b"SELECT nonsense;\r").unwrap();
-    screen.until("error: ");
-    screen.until("tidemill> ");
-    keys.write_all(b"SELECT 40 + 2\r AS answer;\r").unwrap();
-    screen.until("42");
-    screen.until("(1 row)");
-    screen.until("tidemill> ");
-    keys.write_all(b"\\q\r").unwrap();
-    assert!(child.wait().unwrap().success());
+    terminal.press(b"SELECT nonsense;\r");
+    terminal.screen.until("error: ");
+    terminal.screen.until(PROMPT);
+    terminal.press(b"SELECT 40 + 2\r AS answer;\r");
+    terminal.screen.until("42");
+    terminal.screen.until("(1 row)");
+    terminal.screen.until(PROMPT);
+    terminal.press(b"help\r");
+    terminal.screen.until("Statements end with ;");
+    terminal.screen.until(PROMPT);
+    terminal.press(b"quit\r");
+    assert!(terminal.child.wait().unwrap().success());
     let history = std::fs::read_to_string(program.folder.path().join(".tidemill_history")).unwrap();
     assert!(history.contains("40 + 2"), "{history}");
+}
+
+/// More rows than could be read in the time of a test.
+#[test]
+fn ctrl_c_stops_rows_while_they_are_printed() {
+    let program = Program::new();
+    let Some(mut terminal) = Terminal::open(&program) else { return };
+    let source = "CREATE SOURCE clicks (id BIGINT) WITH (connector = 'generator', \
+                  rows_per_second = 1000000);\r";
+    terminal.press(source.as_bytes());
+    terminal.screen.until("CREATE SOURCE");
+    terminal.screen.until(PROMPT);
+    for statement in ["SELECT value FROM range(1, 1000000000000);\r", "SUBSCRIBE TO clicks;\r"] {
+        terminal.press(statement.as_bytes());
+        terminal.screen.until("----");
+        terminal.screen.until("1\r\n");
+        terminal.press(CTRL_C);
+        terminal.screen.until("Cancelled.");
+        terminal.screen.until(PROMPT);
+    }
+    terminal.press(b"\\q\r");
+    assert!(terminal.child.wait().unwrap().success());
 }
