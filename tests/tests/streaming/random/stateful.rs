@@ -124,6 +124,10 @@ async fn kept(case: &Case, tally: &Tally) -> Result<Vec<Kept>> {
     let mut kept = Vec::new();
     for query in case.queries() {
         tally.made.fetch_add(1, Relaxed);
+        if let Err(error) = execute(&session, &format!("EXPLAIN {query}")).await {
+            count(&tally.unplannable, &query, &error);
+            continue;
+        }
         match execute(&session, &format!("CREATE MATERIALIZED VIEW probe AS {query}")).await {
             Ok(()) => {
                 execute(&session, "DROP MATERIALIZED VIEW probe").await?;

@@ -171,9 +171,10 @@ impl Maker<'_> {
         }
     }
 
-    /// What `min` and `max` take.
+    /// What `min` and `max` take. No floats: with NaN among them, those of DataFusion 55 depend
+    /// on the order of rows.
     fn ordered(&mut self, columns: &[Column]) -> (String, Ty) {
-        let types = [Ty::Int, Ty::Text, Ty::Time, Ty::Decimal, Ty::Float, Ty::Bool];
+        let types = [Ty::Int, Ty::Text, Ty::Time, Ty::Decimal, Ty::Bool];
         let ty = *self.choices.pick(&types);
         (self.scalar(columns, ty, 1), ty)
     }
