@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::{Column, JoinType, NullEquality};
+use datafusion::common::{Column, ExprSchema, JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan};
 
 use crate::error::{Error, Result};
@@ -174,19 +174,27 @@ fn kind(join: JoinType) -> Kind {
     }
 }
 
-/// Pairs of the sides' keys are a key; a semi join's is the left one.
+/// Pairs of the sides' keys are a key, with NULLs for a missing partner; a semi join's is the
+/// left one.
 fn key(kind: Kind, left: &Node, right: &Node) -> Option<Vec<Column>> {
     let own = left.info.key.clone()?;
-    match kind {
-        Kind::Pairs { left: false, right: false } => {
-            Some(own.into_iter().chain(right.info.key.clone()?).collect())
-        }
-        Kind::Pairs { .. } => {
-            // With NULLs for a missing partner, the other side's key still tells rows apart.
-            Some(own.into_iter().chain(right.info.key.clone()?).collect())
-        }
-        Kind::Semi | Kind::Anti | Kind::Mark => Some(own),
+    if matches!(kind, Kind::Semi | Kind::Anti | Kind::Mark) {
+        return Some(own);
     }
+    let other = right.info.key.clone()?;
+    if matches!(kind, Kind::Pairs { left: true, right: true }) {
+        // Where every part may be NULL by itself, a row of the left without a partner can look
+        // like one of the right.
+        let tells = |node: &Node, key: &[Column]| {
+            let schema = node.plan.schema();
+            let field = |column| schema.field_from_column(column);
+            key.iter().any(|column| field(column).is_ok_and(|field| !field.is_nullable()))
+        };
+        if !tells(left, &own) && !tells(right, &other) {
+            return None;
+        }
+    }
+    Some(own.into_iter().chain(other).collect())
 }
 
 /// Equal columns that both follow a watermark: rows of one window join among themselves.
