@@ -170,7 +170,8 @@ impl Terminal {
             return None;
         }
         let mut command = Command::new("script");
-        let line = format!("{} sql --no-pager", env!("CARGO_BIN_EXE_tidemill"));
+        // `exec`: a shell in between would take Ctrl-C for its own.
+        let line = format!("exec {} sql --no-pager", env!("CARGO_BIN_EXE_tidemill"));
         command.args(["-q", "-e", "-c", &line, "/dev/null"]);
         command
             .current_dir(program.folder.path())
@@ -186,6 +187,20 @@ impl Terminal {
 
     fn press(&mut self, keys: &[u8]) {
         self.keys.write_all(keys).unwrap();
+    }
+
+    /// The program ends by itself, and all was well.
+    #[track_caller]
+    fn leaves(&mut self) {
+        let mut rest = Vec::new();
+        self.screen.output.read_to_end(&mut rest).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(
+            status.success(),
+            "{status}:\n{}{}",
+            self.screen.seen,
+            String::from_utf8_lossy(&rest)
+        );
     }
 }
 
@@ -208,7 +223,7 @@ fn the_prompt_takes_statements_over_lines() {
     terminal.screen.until("Statements end with ;");
     terminal.screen.until(PROMPT);
     terminal.press(b"quit\r");
-    assert!(terminal.child.wait().unwrap().success());
+    terminal.leaves();
     let history = std::fs::read_to_string(program.folder.path().join(".tidemill_history")).unwrap();
     assert!(history.contains("40 + 2"), "{history}");
 }
@@ -232,5 +247,5 @@ fn ctrl_c_stops_rows_while_they_are_printed() {
         terminal.screen.until(PROMPT);
     }
     terminal.press(b"\\q\r");
-    assert!(terminal.child.wait().unwrap().success());
+    terminal.leaves();
 }
