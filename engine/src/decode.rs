@@ -22,6 +22,7 @@ mod text;
 mod time;
 mod tombstone;
 mod value;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

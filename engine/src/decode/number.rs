@@ -18,6 +18,7 @@ use arrow::datatypes::{
 use crate::decode::value::{
     Column, Fault, Kind, Label, NOT_A, OUT_OF_RANGE, PrimitiveColumn, Span, unsupported,
 };
+use crate::decode::words::last_digits;
 use crate::error::Result;
 
 const FRACTION: Fault = "has a fraction and is not a valid";
@@ -98,24 +99,6 @@ fn short_integer(bytes: &[u8], before: &[u8]) -> Option<i64> {
         value = value * 10 + i64::from(digit);
     }
     Some(if negative { -value } else { value })
-}
-
-/// What the last `count` of eight bytes, 1 to 8, are as decimal digits. Neighbours are added
-/// up first, then pairs, then fours: three multiplications for all eight.
-#[inline]
-fn last_digits(bytes: [u8; 8], count: usize) -> Option<i64> {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = ONES * 0x80;
-    // The last byte is the highest: what comes before the digits is shifted out, as zeros.
-    let shift = 8 * (8 - count as u32);
-    let word = (u64::from_le_bytes(bytes) ^ (ONES * b'0' as u64)) >> shift << shift;
-    if (word.wrapping_add(ONES * (0x80 - 10)) | word) & HIGH != 0 {
-        return None;
-    }
-    let pairs = (word.wrapping_mul(10) + (word >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    let all = fours.wrapping_mul(10_000) + (fours >> 32);
-    Some(i64::from(all as u32))
 }
 
 #[inline]

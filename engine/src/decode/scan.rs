@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 
 use crate::decode::value::{Kind, Span};
+use crate::decode::words::{digit_prefix, plain_prefix};
 
 /// Deepest nesting of arrays and objects that a record may have.
 pub(crate) const MAX_DEPTH: u32 = 128;
@@ -428,61 +429,6 @@ pub(crate) fn key_order(record: &[u8]) -> Vec<String> {
         }
     });
     if whole.is_ok() { keys } else { Vec::new() }
-}
-
-const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-
-/// How many of the bytes are digits before the first that is none.
-#[inline]
-fn digit_prefix(chunk: [u8; 8]) -> usize {
-    let word = u64::from_le_bytes(chunk) ^ (ONES * b'0' as u64);
-    // Above 9 the high bit is set, or comes up; a carry goes into bytes behind such a one.
-    let marks = (word.wrapping_add(ONES * (0x80 - 10)) | word) & HIGH;
-    marks.trailing_zeros() as usize / 8
-}
-
-/// What ends a stretch of plain characters in a string.
-#[inline]
-fn is_special(byte: u8) -> bool {
-    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
-}
-
-/// How many bytes come before the first quote, backslash or control character: eight
-/// bytes at a time, and many where the compiler has vectors for it.
-#[inline]
-fn plain_prefix(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 32;
-    let mut at = 0;
-    // Whether the end is in the next block.
-    let mut near = false;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let marks = special_marks(*chunk);
-        if marks != 0 {
-            return at + marks.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-        while !near && let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-            let block: &[u8; BLOCK] = block;
-            near = block.iter().fold(false, |found, byte| found | is_special(*byte));
-            at += if near { 0 } else { BLOCK };
-        }
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
-}
-
-/// The high bit of the first special byte is set, and of none before it. (Mycroft's test for
-/// a zero byte: a borrow can only mark bytes behind one that is truly marked.)
-#[inline]
-fn special_marks(chunk: [u8; 8]) -> u64 {
-    let word = u64::from_le_bytes(chunk);
-    let quote = word ^ (ONES * b'"' as u64);
-    let slash = word ^ (ONES * b'\\' as u64);
-    let marks = (quote.wrapping_sub(ONES) & !quote)
-        | (slash.wrapping_sub(ONES) & !slash)
-        | (word.wrapping_sub(ONES * 0x20) & !word);
-    marks & HIGH
 }
 
 /// Appends `text`, a scanned string with escapes, as the characters it stands for.

@@ -57,19 +57,30 @@ pub struct Call {
     /// `DISTINCT`, with the type of the argument: a value counts once a group however
     /// often it comes. `function` is then the form without `DISTINCT`.
     pub once: Option<DataType>,
+    /// One accumulator serves all groups.
+    together: bool,
 }
 
 impl Call {
-    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
-        if self.function.groups_accumulator_supported() {
-            let mut accumulator = self.function.create_groups_accumulator()?;
+    pub fn new(
+        function: Arc<AggregateFunctionExpr>,
+        filter: Option<Arc<dyn PhysicalExpr>>,
+        once: Option<DataType>,
+    ) -> Result<Self> {
+        let mut together = function.groups_accumulator_supported();
+        if together {
             // One that forgets DISTINCT keeps another state than it declares (DataFusion's
             // bit_xor): single accumulators don't.
-            let kept = accumulator.state(EmitTo::All)?;
-            let declared = self.function.state_fields()?;
-            if kept.iter().zip(&declared).all(|(k, d)| k.data_type() == d.data_type()) {
-                return Ok(accumulator);
-            }
+            let kept = function.create_groups_accumulator()?.state(EmitTo::All)?;
+            let declared = function.state_fields()?;
+            together = kept.iter().zip(&declared).all(|(k, d)| k.data_type() == d.data_type());
+        }
+        Ok(Self { function, filter, once, together })
+    }
+
+    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        if self.together {
+            return Ok(self.function.create_groups_accumulator()?);
         }
         let function = Arc::clone(&self.function);
         Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))

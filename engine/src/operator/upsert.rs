@@ -11,12 +11,10 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::logical_expr::EmitTo;
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::changelog::{join, with_weight};
 use crate::error::Result;
+use crate::operator::numbers::Numbers;
 use crate::operator::rows::{batch, normalized, take_rows};
 use crate::operator::states::Change;
 use crate::operator::{Epoch, Operator, Step};
@@ -45,13 +43,11 @@ impl Upsert {
         let all = concat_batches(&self.rows, batches)?;
         let columns: Vec<ArrayRef> =
             self.key.iter().map(|column| Arc::clone(all.column(*column))).collect();
-        let schema = Arc::new(self.rows.project(&self.key)?);
-        let mut values = new_group_values(schema, &GroupOrdering::None)?;
-        let mut ids = Vec::new();
-        values.intern(&normalized(columns)?, &mut ids)?;
-        let mut last = vec![0u32; values.len()];
+        let mut numbers = Numbers::new(columns.iter().map(|key| key.data_type().clone()))?;
+        let ids = numbers.of(&normalized(columns)?, all.num_rows())?;
+        let mut last = vec![0u32; numbers.count()];
         ids.iter().enumerate().for_each(|(row, id)| last[*id] = row as u32);
-        let columns = values.emit(EmitTo::All)?;
+        let (columns, _) = numbers.all()?;
         let rows = take_rows(&all, &last)?;
         let deletes = match self.deletes {
             None => vec![false; last.len()],

@@ -217,7 +217,7 @@ impl Site<'_> {
                 Some(arg.data_type(schema.as_arrow())?)
             }
         };
-        Ok(Call { function: lowered.aggregate, filter: lowered.filter, once })
+        Call::new(lowered.aggregate, lowered.filter, once)
     }
 
     fn join(&self) -> Result<(Arc<dyn Operator>, Keys)> {

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type, UInt64Type};
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion::logical_expr::GroupsAccumulator;
 
 use super::groups::{Grouped, Old};
 use super::{Aggregate, Call};
 use crate::error::Result;
+use crate::operator::numbers::Numbers;
 use crate::operator::rows::{Closing, batch, evaluate, normalized, passing};
 use crate::operator::states::Change;
 use crate::state::{Address, Keys, Table, TableSpec};
@@ -111,11 +110,8 @@ impl Aggregate {
         (grouped, numbers): (&Grouped, &UInt64Array),
         accumulator: &mut dyn GroupsAccumulator,
     ) -> Result<Change> {
-        let schema = table.schema();
-        let value = schema.field(1).clone();
-        let pair = Schema::new(vec![Field::new("group", DataType::UInt32, false), value]);
-        let mut seen = new_group_values(Arc::new(pair), &GroupOrdering::None)?;
-        let mut ids = Vec::new();
+        let value = table.schema().field(1).data_type().clone();
+        let mut seen = Numbers::new([DataType::UInt32, value])?;
         for (groups, rows) in &grouped.rows {
             let value = normalized(evaluate(&call.function.expressions(), rows)?)?;
             let counts = self.counts(call, &value[0], rows)?;
@@ -124,10 +120,9 @@ impl Aggregate {
                 .into_iter()
                 .map(|column| arrow::compute::filter(column, &counts))
                 .collect::<Result<_, _>>()?;
-            seen.intern(&columns, &mut ids)?;
+            seen.of(&columns, columns[0].len())?;
         }
-        let count = seen.len();
-        let pairs = seen.emit(EmitTo::All)?;
+        let (pairs, count) = seen.all()?;
         let groups = pairs[0].as_primitive::<UInt32Type>();
         let mut columns = vec![take(numbers, groups, None)?, Arc::clone(&pairs[1])];
         let keys = Keys::new(&columns, count)?;
@@ -142,7 +137,7 @@ impl Aggregate {
         let group_of = |row: &u32| groups.value(*row as usize) as usize;
         let groups: Vec<usize> = fresh.values().iter().map(group_of).collect();
         accumulator.update_batch(&columns[1..2], &groups, None, grouped.groups)?;
-        let rows = batch(schema, columns, groups.len())?;
+        let rows = batch(table.schema(), columns, groups.len())?;
         let keys = keys.take(fresh.values())?;
         Ok(Change::new(index, Vec::new(), (keys, rows)))
     }
