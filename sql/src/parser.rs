@@ -96,6 +96,12 @@ pub fn parse_one(sql: &str) -> Result<Spanned<Statement>> {
     }
 }
 
+/// Where the `EMIT` clause at the end of a statement stands.
+pub(crate) fn emit_place(sql: &str) -> Option<Location> {
+    let statement = tokens::split(tokens::tokenize(sql).ok()?).into_iter().next()?;
+    tokens::split_emit(statement).ok()?.1?.1
+}
+
 /// Whether a prompt can send `sql` off: it ends in a semicolon that stands outside
 /// strings, quoted names and comments. Blank text is complete too, there is nothing
 /// to wait for.

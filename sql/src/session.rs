@@ -5,6 +5,7 @@
 
 mod complete;
 mod functions;
+mod locate;
 mod notice;
 mod prepare;
 mod rows;
@@ -18,19 +19,22 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::FutureExt;
+use datafusion::sql::sqlparser::ast::Query;
+use futures::{FutureExt, TryStreamExt};
 use parking_lot::RwLock;
+use tidemill_engine::plan::ContinuousPlan;
 
 pub use crate::database::Database;
 pub(crate) use notice::count_left_out;
 pub use notice::{notice_of, noticed};
 use transaction::OpenTransaction;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::parser::{self, Spanned};
 use crate::plan;
 use crate::statement::{ExplainMode, Set, Statement};
@@ -166,12 +170,53 @@ impl Session {
     /// Executes exactly one statement. Dropping the stream of [`Answer::Rows`] cancels it.
     pub async fn execute(&self, sql: &str) -> Result<Answer> {
         let statement = parser::parse_one(sql)?;
-        self.dispatch(&statement).boxed().await.map_err(|e| e.or_at(statement.start))
+        match (self.dispatch(&statement).boxed().await, statement.node) {
+            (Ok(Answer::Rows(rows)), Statement::Query(query)) => {
+                Ok(Answer::Rows(self.placing(rows, query)))
+            }
+            (Err(error), node) => {
+                Err(self.placed(error, sql, &node).boxed().await.or_at(statement.start))
+            }
+            (answer, _) => answer,
+        }
     }
 
-    /// Executes a statement of a text that was parsed before.
-    pub async fn execute_statement(&self, spanned: &Spanned<Statement>) -> Result<Answer> {
-        self.dispatch(spanned).boxed().await
+    /// The error with its place in the statement, if it can be found.
+    async fn placed(&self, error: Error, sql: &str, statement: &Statement) -> Error {
+        if error.location().is_some() || error.kind() != Kind::User {
+            return error;
+        }
+        let place = locate::place_of(self, sql, statement, &error).await;
+        error.or_at(place)
+    }
+
+    /// Rows whose error, should there be one, has its place in the query, if it can be found.
+    fn placing(
+        &self,
+        rows: SendableRecordBatchStream,
+        query: Box<Query>,
+    ) -> SendableRecordBatchStream {
+        let session = Self {
+            database: self.database(),
+            state: RwLock::new(self.state()),
+            open: OpenTransaction::default(),
+        };
+        let look_up = Arc::new((session, query));
+        let schema = rows.schema();
+        let rows = rows.or_else(move |error| {
+            let look_up = Arc::clone(&look_up);
+            async move {
+                let (session, query) = look_up.as_ref();
+                let error = Error::from(error);
+                let place = match error.kind() {
+                    Kind::User => locate::place_of_constant(session, query, &error).await,
+                    _ => None,
+                };
+                Err(DataFusionError::from(error.or_at(place)))
+            }
+            .boxed()
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
     }
 
     /// Boxed by its callers: what calls a session should not have to compile all
@@ -239,12 +284,7 @@ impl Session {
 
     async fn explain(&self, explain: &crate::statement::Explain) -> Result<Answer> {
         if explain.mode == ExplainMode::Incremental {
-            let plan = self.continuous_plan(&explain.statement).await?;
-            let plan = tidemill_engine::plan::ContinuousPlan::new(
-                plan,
-                self.database.state.clone(),
-                &Default::default(),
-            )?;
+            let plan = self.incremental_plan(&explain.statement).await?;
             return show::lines(
                 "incremental plan",
                 &tidemill_engine::plan::explain::explain(&plan)?,
@@ -260,6 +300,11 @@ impl Session {
         let state = self.state();
         let plan = state.statement_to_plan(statement).await?;
         self.select(plan).await
+    }
+
+    async fn incremental_plan(&self, statement: &Statement) -> Result<ContinuousPlan> {
+        let plan = self.continuous_plan(statement).await?;
+        Ok(ContinuousPlan::new(plan, self.database.state.clone(), &Default::default())?)
     }
 
     /// The plan that a statement would run continuously.

@@ -5,10 +5,12 @@ mod table;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::view::ViewTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::ObjectName;
 use tidemill_engine::catalog::{Change, Entry, EntryKind};
+use tidemill_engine::lake::types::{check_partition_columns, delta_schema};
 use tidemill_engine::lake::{LakeTable, TableSpec};
 use tidemill_engine::plan::{ContinuousPlan, PlanOptions};
 use tidemill_engine::query::{QueryOptions, QuerySpec};
@@ -29,6 +31,15 @@ use crate::statement::{
 };
 use table::partition_columns;
 pub(super) use table::storage;
+
+/// A materialized view, planned.
+pub(crate) struct View {
+    checked: Checked,
+    plan: LogicalPlan,
+    continuous: ContinuousPlan,
+    schema: SchemaRef,
+    partition_by: Vec<String>,
+}
 
 /// What `CREATE OR REPLACE` and `IF NOT EXISTS` come to for a name.
 enum Way {
@@ -73,7 +84,7 @@ impl Database {
         Ok(done("CREATE VIEW"))
     }
 
-    pub(super) async fn bind_view(&self, create: &CreateView) -> Result<Object> {
+    pub(crate) async fn bind_view(&self, create: &CreateView) -> Result<Object> {
         let plan = plan::query(&self.state, &create.query).await?;
         let plan = plan::with_names(plan, &create.columns)?;
         Ok(Object::View(Arc::new(ViewTable::new(plan, Some(create.query.to_string())))))
@@ -87,14 +98,10 @@ impl Database {
         let name = simple_name(&create.name)?;
         let kind = ObjectKind::MaterializedView;
         // Everything that can be wrong is found out before anything is dropped.
-        let checked = options::check(kind, &create.options)?;
-        refuse_retention(&checked)?;
-        let plan = self.view_plan(create).await?;
-        let continuous = self.continuous(&plan, create.emit, &checked)?;
-        continuous.plannable().await?;
+        let View { checked, plan, continuous, schema, partition_by } =
+            self.planned_view(create).await?;
         self.refuse_taken_late(&name, &continuous, &create.name)?;
-        let schema = without_metadata(plan.schema().as_arrow());
-        let partition_by = partition_columns(&create.partitioned_by, &schema)?;
+        self.refuse_taken(&checked, &name).await?;
         let depends = plan::references(&self.state, &create.query)?;
         refuse_itself(&name, &depends, &create.name)?;
         let flags = (create.or_replace, create.if_not_exists);
@@ -105,7 +112,6 @@ impl Database {
         (bare.or_replace, bare.if_not_exists) = (false, false);
         let statement = Statement::CreateMaterializedView(bare);
         let mut entry = self.entry(&name, EntryKind::MaterializedView, &statement, &depends);
-        self.refuse_taken(&checked).await?;
         let changes = continuous.info().retracting;
         let vectors = changes && write_mode(&checked) == WriteMode::DeletionVectors;
         let table = self.make_lake(&mut entry, &checked, schema, partition_by, vectors).await?;
@@ -116,10 +122,29 @@ impl Database {
         Ok(done("CREATE MATERIALIZED VIEW"))
     }
 
-    /// A view's table holds what its query answers and nothing else.
-    async fn refuse_taken(&self, checked: &Checked) -> Result<()> {
+    /// Checks and plans a view, and makes nothing.
+    pub(crate) async fn planned_view(&self, create: &CreateMaterializedView) -> Result<View> {
+        let checked = options::check(ObjectKind::MaterializedView, &create.options)?;
+        refuse_retention(&checked)?;
+        let plan = self.view_plan(create).await?;
+        let continuous = self.continuous(&plan, create.emit, &checked)?;
+        continuous.plannable().await?;
+        continuous.late_schema()?;
+        let schema = without_metadata(plan.schema().as_arrow());
+        let partition_by = partition_columns(&create.partitioned_by, &schema)?;
+        check_partition_columns(&*delta_schema(&schema)?, &partition_by)?;
+        Ok(View { checked, plan, continuous, schema, partition_by })
+    }
+
+    /// A view's table holds what its query answers and nothing else. The view that is
+    /// replaced by it may lie there.
+    async fn refuse_taken(&self, checked: &Checked, name: &str) -> Result<()> {
         let Some(entry) = checked.entry("location") else { return Ok(()) };
         let location = parse_location(entry.value.text())?;
+        let old = self.objects.get(name);
+        if old.as_ref().and_then(Object::lake).is_some_and(|old| old.location() == location) {
+            return Ok(());
+        }
         let warehouse = self.engine.warehouse();
         let found = LakeTable::open_if_there(warehouse, "", location, storage(checked)).await?;
         match found {
@@ -175,11 +200,7 @@ impl Database {
     pub(crate) async fn create_sink(self: &Arc<Self>, create: &CreateSink) -> Result<Done> {
         let _changing = self.changing.lock().await;
         let name = simple_name(&create.name)?;
-        let plan = plan::query(&self.state, &create.query).await?;
-        let plan = plan::followed(plan, &self.objects)?;
-        let (_, checked) = sink_of(create)?;
-        let continuous = self.continuous(&plan, create.emit, &checked)?;
-        continuous.plannable().await?;
+        let continuous = self.planned_sink(create).await?;
         self.refuse_taken_late(&name, &continuous, &create.name)?;
         let flags = (create.or_replace, create.if_not_exists);
         if let Way::Skip = self.clear(&name, flags, &create.name, ObjectKind::Sink).await? {
@@ -192,6 +213,16 @@ impl Database {
         self.keep(entry.clone(), Object::Query).await?;
         self.start_sink(create, &entry).await?;
         Ok(done("CREATE SINK"))
+    }
+
+    /// Checks and plans a sink, and makes nothing.
+    pub(crate) async fn planned_sink(&self, create: &CreateSink) -> Result<ContinuousPlan> {
+        let plan = plan::query(&self.state, &create.query).await?;
+        let plan = plan::followed(plan, &self.objects)?;
+        let (_, checked) = sink_of(create)?;
+        let continuous = self.continuous(&plan, create.emit, &checked)?;
+        continuous.plannable().await?;
+        Ok(continuous)
     }
 
     pub(super) async fn start_sink(

@@ -29,7 +29,8 @@ impl Database {
                 Err(error) => return Err(error),
             }
         }
-        let all = self.with_dependents(victims, drop.cascade).await?;
+        let place = drop.names.first().and_then(name_place);
+        let all = self.with_dependents(victims, drop.cascade).await.map_err(|e| e.or_at(place))?;
         self.forget(&all).await?;
         let notice = (!missing.is_empty()).then(|| {
             format!("{} \"{}\" does not exist, skipped", drop.kind, missing.join("\", \""))

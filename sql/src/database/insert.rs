@@ -86,6 +86,34 @@ impl Database {
         table: Arc<LakeTable>,
     ) -> Result<Done> {
         let _changing = self.changing.lock().await;
+        let continuous = self.continuous_insert(insert, plan).await?;
+        let name = self.free_name(&format!("insert_into_{}", table.name()));
+        self.refuse_taken_late(&name, &continuous, &insert.table)?;
+        let mut depends = plan::references(&self.state, &insert.query)?;
+        depends.push(table.name().to_owned());
+        let statement = Statement::Insert(insert.clone());
+        let entry = self.entry(&name, EntryKind::Insert, &statement, &depends);
+        self.keep(entry.clone(), Object::Query).await?;
+        self.start_insert(insert, &entry).await?;
+        let notice = format!("runs continuously as query \"{name}\"; DROP QUERY {name} ends it");
+        Ok(Done { tag: "INSERT".into(), rows: None, notice: Some(notice) })
+    }
+
+    /// Checks and plans an insert, and writes nothing. Answers the plan of one that ends.
+    pub(crate) async fn planned_insert(&self, insert: &Insert) -> Result<Option<LogicalPlan>> {
+        let plan = self.prepare_insert(insert).await?;
+        if !unbounded(&plan)? {
+            return Ok(Some(plan));
+        }
+        self.continuous_insert(insert, plan).await?;
+        Ok(None)
+    }
+
+    async fn continuous_insert(
+        &self,
+        insert: &Insert,
+        plan: LogicalPlan,
+    ) -> Result<ContinuousPlan> {
         let checked = options::check(ObjectKind::Query, &insert.options)?;
         let options = self.plan_options(insert.emit, &checked);
         let continuous = ContinuousPlan::new(plan, self.state.clone(), &options)?;
@@ -97,16 +125,7 @@ impl Database {
             .at(name_place(&insert.table))
             .with_hint("CREATE MATERIALIZED VIEW keeps its result up to date"));
         }
-        let name = self.free_name(&format!("insert_into_{}", table.name()));
-        self.refuse_taken_late(&name, &continuous, &insert.table)?;
-        let mut depends = plan::references(&self.state, &insert.query)?;
-        depends.push(table.name().to_owned());
-        let statement = Statement::Insert(insert.clone());
-        let entry = self.entry(&name, EntryKind::Insert, &statement, &depends);
-        self.keep(entry.clone(), Object::Query).await?;
-        self.start_insert(insert, &entry).await?;
-        let notice = format!("runs continuously as query \"{name}\"; DROP QUERY {name} ends it");
-        Ok(Done { tag: "INSERT".into(), rows: None, notice: Some(notice) })
+        Ok(continuous)
     }
 
     pub(super) async fn start_insert(

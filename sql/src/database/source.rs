@@ -19,7 +19,7 @@ use super::Database;
 use super::create::name_place;
 use crate::error::{Error, Result, nearest};
 use crate::objects::Object;
-use crate::options::{self, Checked};
+use crate::options::{self, Checked, OptionEntry};
 use crate::schema::{columns_of, declared_view, event_time, source_schema, with_tombstones};
 use crate::session::Access;
 use crate::statement::{CreateSource, ObjectKind};
@@ -43,7 +43,9 @@ impl Database {
                 .with_hint("declare the columns to have queries over the source checked"));
         }
         let options = texts(&options::check(ObjectKind::Source, &create.options)?);
-        let inferred = FilesSource::infer_schema(&options).await?;
+        let path = create.options.get("path").and_then(OptionEntry::value_location);
+        let inferred = FilesSource::infer_schema(&options).await;
+        let inferred = inferred.map_err(|error| Error::from(error).or_at(path))?;
         create.columns.columns = columns_of(&inferred).map_err(|error| error.or_at(place))?;
         Ok(create)
     }

@@ -6,6 +6,7 @@
 //! help the hint, and an error of ours that travelled through a DataFusion
 //! stream comes out as itself.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::error::ArrowError;
@@ -124,6 +125,9 @@ fn from_shared_engine(error: &tidemill_engine::Error) -> Error {
 /// An error with nothing inside: its message without DataFusion's prefixes.
 fn from_leaf(error: &DataFusionError) -> Error {
     let error = match error {
+        DataFusionError::Plan(text) if text.starts_with(TWICE) => {
+            return twice(text.split('"').nth(1).unwrap_or_default());
+        }
         DataFusionError::Plan(text)
         | DataFusionError::Execution(text)
         | DataFusionError::Configuration(text)
@@ -155,15 +159,23 @@ fn from_schema(error: &SchemaError) -> Error {
                 None => own,
             }
         }
+        // Not what somebody wrote, but `a.x` and `x` beside each other.
+        SchemaError::AmbiguousReference { field } if field.relation.is_some() => twice(&field.name),
         SchemaError::AmbiguousReference { field } => {
             let own = Error::name(format!("column {} is ambiguous", field.quoted_flat_name()));
             own.at(field.spans.first().and_then(Location::of_plan))
                 .with_hint("put the table's name or alias before it: t.column")
         }
         SchemaError::DuplicateUnqualifiedField { name } => twice(name),
-        SchemaError::DuplicateQualifiedField { name, .. } => twice(name),
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+            Error::name(format!("the table \"{}\" stands here twice", qualifier.table()))
+                .with_hint("give one of them another name with AS")
+        }
     }
 }
+
+/// How DataFusion says that two columns of a `SELECT` have one name.
+const TWICE: &str = "Projections require unique expression names";
 
 fn twice(name: &str) -> Error {
     Error::name(format!("there are two columns \"{name}\"")).with_hint("rename one with AS")
@@ -171,7 +183,10 @@ fn twice(name: &str) -> Error {
 
 /// The columns that there are, if they are few; else the nearest of them.
 fn column_hint(field: &Column, valid: &[Column]) -> Option<String> {
-    let names: Vec<String> = valid.iter().map(Column::quoted_flat_name).collect();
+    // ORDER BY sees some of them twice.
+    let mut seen = HashSet::new();
+    let valid: Vec<&Column> = valid.iter().filter(|column| seen.insert(*column)).collect();
+    let names: Vec<String> = valid.iter().map(|column| column.quoted_flat_name()).collect();
     if let Some(other) = valid.iter().find(|v| v.name.eq_ignore_ascii_case(&field.name)) {
         let name = other.quoted_flat_name();
         return Some(format!("did you mean {name}? Names that aren't lower case need quotes"));
@@ -194,11 +209,11 @@ fn diagnosed(error: Error, diagnostic: &Diagnostic) -> Error {
     };
     let own = own.at(error.location()).at(location);
     let said = diagnostic.helps.iter().map(|help| &help.message);
-    let said = said.chain(diagnostic.notes.iter().map(|note| &note.message));
-    match (error.hint(), said.into_iter().next()) {
-        (Some(hint), _) => own.with_hint(hint),
-        (None, Some(said)) => own.with_hint(said),
-        (None, None) => own,
+    let notes: Vec<&str> = diagnostic.notes.iter().map(|note| note.message.as_str()).collect();
+    let notes = (!notes.is_empty()).then(|| notes.join(", "));
+    match error.hint().or_else(|| said.into_iter().next().cloned()).or(notes) {
+        Some(hint) => own.with_hint(hint),
+        None => own,
     }
 }
 

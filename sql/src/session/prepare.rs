@@ -24,7 +24,10 @@ pub(super) async fn prepare(session: &Session, sql: &str) -> Result<Prepared> {
     let place = spanned.start;
     number_placeholders(&mut spanned.node)?;
     let is_query = spanned.node.answers_rows();
-    let plan = plan_of(session, &spanned.node).await.map_err(|e| e.or_at(place))?;
+    let plan = match plan_of(session, &spanned.node).await {
+        Ok(plan) => plan,
+        Err(error) => return Err(session.placed(error, sql, &spanned.node).await.or_at(place)),
+    };
     let parameters = plan.as_ref().map_or_else(|| Ok(empty()), parameter_schema)?;
     let schema = match (&spanned.node, plan) {
         (Statement::Query(_), Some(plan)) => Arc::new(plan.schema().as_arrow().clone()),

@@ -173,7 +173,10 @@ impl Session {
 
     pub(super) async fn describe(&self, describe: &Describe) -> Result<Answer> {
         match &describe.target {
-            Target::Relation(name) => self.columns_of(&simple_name(name)?).await,
+            Target::Relation(name) => {
+                let columns = self.columns_of(&simple_name(name)?).await;
+                columns.map_err(|error| error.or_at(name_place(name)))
+            }
             Target::Query(query) => {
                 let plan = plan::query(&self.state(), query).await?;
                 describe_schema(&Arc::new(plan.schema().as_arrow().clone()))

@@ -17,6 +17,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::sqlparser::ast::ObjectName;
 use futures::StreamExt;
 use tidemill_engine::changelog::split;
 use tidemill_engine::epoch::{EpochPlan, OffsetRange, Offsets, Ranges, clamp, ends};
@@ -25,7 +26,9 @@ use tidemill_engine::plan::ContinuousPlan;
 use tidemill_engine::source::Reader;
 
 use super::{Answer, Session};
+use crate::database::name_place;
 use crate::error::{Error, Result};
+use crate::parser::parse_one;
 use crate::plan;
 use crate::statement::{Statement, Subscribe, Target};
 
@@ -70,25 +73,29 @@ impl Session {
     }
 
     async fn subscribed_plan(&self, target: &Target) -> Result<LogicalPlan> {
-        let sql = match target {
+        match target {
             Target::Query(query) => {
                 let plan = plan::query(&self.state(), query).await?;
-                return plan::followed(plan, &self.database.objects);
+                plan::followed(plan, &self.database.objects)
             }
-            Target::Relation(name) => format!("SELECT * FROM {name}"),
-        };
-        match crate::parser::parse_one(&sql)?.node {
-            Statement::Query(query) => {
-                let plan = plan::query(&self.state(), &query).await?;
-                let plan = plan::followed(plan, &self.database.objects)?;
-                if plan::sources(&plan)?.is_empty() {
-                    return Err(Error::refused("SUBSCRIBE follows sources and views only")
-                        .with_hint("SELECT reads a table as it is now"));
-                }
-                Ok(plan)
+            Target::Relation(name) => {
+                // Places in the query that is made up here say nothing.
+                self.subscribed_relation(name).await.map_err(|error| error.at(name_place(name)))
             }
-            _ => Err(Error::internal("a SELECT that is no query")),
         }
+    }
+
+    async fn subscribed_relation(&self, name: &ObjectName) -> Result<LogicalPlan> {
+        let Statement::Query(query) = parse_one(&format!("SELECT * FROM {name}"))?.node else {
+            return Err(Error::internal("a SELECT that is no query"));
+        };
+        let plan = plan::query(&self.state(), &query).await?;
+        let plan = plan::followed(plan, &self.database.objects)?;
+        if plan::sources(&plan)?.is_empty() {
+            return Err(Error::refused("SUBSCRIBE follows sources and views only")
+                .with_hint("SELECT reads a table as it is now"));
+        }
+        Ok(plan)
     }
 }
 

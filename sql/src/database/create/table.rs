@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{Ident, Query};
 use tidemill_engine::catalog::{Entry, EntryKind};
+use tidemill_engine::lake::types::delta_schema;
 use tidemill_engine::lake::{LakeTable, TableSpec};
 use tidemill_engine::storage::parse_location;
 
@@ -22,17 +24,13 @@ impl Database {
         let _changing = self.changing.lock().await;
         let name = simple_name(&create.name)?;
         let filled = match &create.query {
-            Some(query) => Some(self.bounded(query, "CREATE TABLE AS").await?),
+            Some(query) => Some(self.planned_table(query).await?),
             None => None,
         };
         let flags = (create.or_replace, create.if_not_exists);
-        // What the query reads may be what is replaced: that goes last.
+        // What is replaced goes last: the query may read it, and the new one may be refused.
         let old = match self.way(&name, flags, &create.name, ObjectKind::Table).await? {
             Way::Skip => return Ok(skipped("CREATE TABLE", ObjectKind::Table, &name)),
-            Way::Replace(old) if filled.is_none() => {
-                self.forget(&[old]).await?;
-                None
-            }
             Way::Replace(old) => Some(old),
             Way::Make => None,
         };
@@ -56,6 +54,13 @@ impl Database {
         Ok(Done { tag: "CREATE TABLE".into(), rows, notice })
     }
 
+    /// Plans what `CREATE TABLE … AS` is filled from.
+    pub(crate) async fn planned_table(&self, query: &Query) -> Result<LogicalPlan> {
+        let plan = self.bounded(query, "CREATE TABLE AS").await?;
+        delta_schema(&without_metadata(plan.schema().as_arrow()))?;
+        Ok(plan)
+    }
+
     async fn make_table(
         self: &Arc<Self>,
         create: &CreateTable,
@@ -73,6 +78,10 @@ impl Database {
                     "declare its columns, or say where it lies: WITH (connector = 'delta', \
                      location = '…')",
                 ));
+        }
+        for (field, column) in declared.fields().iter().zip(&create.columns.columns) {
+            delta_schema(&Schema::new(vec![Arc::clone(field)]))
+                .map_err(|error| Error::from(error).at(place(&column.name)))?;
         }
         let schema = from_query.unwrap_or(declared);
         if schema.fields().is_empty() || self.access == Access::Offline && !managed {

@@ -3,6 +3,8 @@
 //! Every `SELECT` gives its columns names that occur nowhere else in the query, so that
 //! a column can be named without its table, from inside a subquery too.
 
+use std::collections::{HashMap, HashSet};
+
 use super::choices::Choices;
 
 /// What a column may be used for.
@@ -70,11 +72,77 @@ pub struct Maker<'a> {
     /// Joins and the like multiply rows: a query has few.
     pub products: usize,
     pub shared: Vec<String>,
+    /// Columns that may hold one value alone.
+    constants: HashSet<String>,
+    /// Columns that are others under another name, or may be equal to them in every row.
+    same: HashMap<String, String>,
+}
+
+/// The columns and relations that an expression names.
+fn names(expr: &str) -> impl Iterator<Item = &str> {
+    let unquoted = expr.split('\'').step_by(2);
+    let words = unquoted.flat_map(|part| part.split(|c: char| !c.is_ascii_alphanumeric()));
+    words.filter(|word| {
+        let made = word.strip_prefix(['c', 'n', 'r', 'w']).unwrap_or_default();
+        made.parse::<usize>().is_ok() || COLUMNS.iter().any(|(name, _)| name == word)
+    })
 }
 
 impl<'a> Maker<'a> {
     pub fn new(tape: &'a [u16]) -> Self {
-        Self { choices: Choices::new(tape), names: 0, products: 0, shared: Vec::new() }
+        Self {
+            choices: Choices::new(tape),
+            names: 0,
+            products: 0,
+            shared: Vec::new(),
+            constants: HashSet::new(),
+            same: HashMap::new(),
+        }
+    }
+
+    /// Whether an expression has the same value in every row, as far as is known.
+    pub fn is_constant(&self, expr: &str) -> bool {
+        names(expr).all(|name| self.constants.contains(name))
+    }
+
+    /// Whether two expressions may be one and the same once they are simplified: only columns
+    /// are told apart for certain.
+    pub fn may_be_same(&self, x: &str, y: &str) -> bool {
+        let is_column = |expr: &str| names(expr).next() == Some(expr);
+        !is_column(x) || !is_column(y) || self.first(x) == self.first(y)
+    }
+
+    /// The column that `name` is another name for.
+    fn first<'b>(&'b self, name: &'b str) -> &'b str {
+        let mut first = name;
+        while let Some(before) = self.same.get(first) {
+            first = before;
+        }
+        first
+    }
+
+    /// `x = y` may hold in all rows: where one is a constant, so is the other.
+    pub fn equal(&mut self, x: &str, y: &str) {
+        self.alias(x, y);
+        for (one, other) in [(x, y), (y, x)] {
+            if self.is_constant(one) {
+                // A source's own columns are named alike in every source.
+                let made = names(other).filter(|name| name.starts_with(['c', 'n']) && *name != "n");
+                self.constants.extend(made.map(str::to_owned));
+            }
+        }
+    }
+
+    /// Both are columns: from here on they are the same.
+    fn alias(&mut self, x: &str, y: &str) {
+        let is_made = |name: &str| {
+            let number = name.strip_prefix(['c', 'n']).unwrap_or_default();
+            number.parse::<usize>().is_ok()
+        };
+        let (x, y) = (self.first(x).to_owned(), self.first(y).to_owned());
+        if is_made(&x) && is_made(&y) && x != y {
+            self.same.insert(y, x);
+        }
     }
 
     pub fn fresh(&mut self, prefix: &str) -> String {
@@ -89,6 +157,12 @@ impl<'a> Maker<'a> {
     /// `e1 AS c1, e2 AS c2`, and the columns.
     pub fn items(&mut self, exprs: &[(String, Ty)]) -> (String, Vec<Column>) {
         let columns: Vec<Column> = exprs.iter().map(|(_, ty)| self.column(*ty)).collect();
+        for ((expr, _), column) in exprs.iter().zip(&columns) {
+            if self.is_constant(expr) {
+                self.constants.insert(column.name.clone());
+            }
+            self.alias(expr, &column.name);
+        }
         let items = exprs.iter().zip(&columns);
         let items: Vec<String> =
             items.map(|((expr, _), column)| format!("{expr} AS {}", column.name)).collect();

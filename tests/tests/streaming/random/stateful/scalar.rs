@@ -198,6 +198,9 @@ impl Maker<'_> {
         let types = [Ty::Int, Ty::Text, Ty::Int, Ty::Float, Ty::Decimal, Ty::Time];
         let ty = *self.choices.pick(&types);
         let (x, y) = self.two(columns, ty, depth);
+        if op == "=" {
+            self.equal(&x, &y);
+        }
         format!("({x} {op} {y})")
     }
 }

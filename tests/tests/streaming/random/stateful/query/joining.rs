@@ -26,10 +26,20 @@ impl Maker<'_> {
         if self.choices.chance(40) {
             on = format!("{on} AND {}", self.condition(&both, 1));
         }
-        let visible = match kind.contains("SEMI") || kind.contains("ANTI") {
+        let mut visible = match kind.contains("SEMI") || kind.contains("ANTI") {
             true => left.columns.clone(),
             false => both,
         };
+        let mut kind = kind;
+        if matches!(kind, "LEFT JOIN" | "RIGHT JOIN" | "FULL JOIN") {
+            // To DataFusion 55 a constant of a side that an outer join fills up with NULLs is
+            // still one: an ORDER BY of it is dropped.
+            visible.retain(|column| !self.is_constant(&column.name));
+            if visible.is_empty() {
+                visible = left.columns.clone();
+                kind = "JOIN";
+            }
+        }
         let kept = self.some(&visible, 5);
         let (items, columns) = self.items(&Self::plain(&kept));
         Relation {
@@ -53,7 +63,9 @@ impl Maker<'_> {
         let own = |columns: &[Column]| -> Vec<Column> {
             columns.iter().filter(|column| column.ty == ty).cloned().collect()
         };
-        format!("{} = {}", self.scalar(&own(left), ty, depth), self.scalar(&own(right), ty, depth))
+        let (x, y) = (self.scalar(&own(left), ty, depth), self.scalar(&own(right), ty, depth));
+        self.equal(&x, &y);
+        format!("{x} = {y}")
     }
 
     fn as_text(&mut self, columns: &[Column]) -> String {

@@ -40,7 +40,10 @@ impl Maker<'_> {
         let last = 1 + self.choices.below(3);
         let bound = match self.choices.below(5) {
             0 | 1 => format!("{number} <= {last}"),
-            2 => format!("{number} = 1"),
+            2 => {
+                self.equal(&number, "1");
+                format!("{number} = 1")
+            }
             3 => format!("{number} < {}", last + 1),
             _ => format!("{number} BETWEEN 2 AND {}", last + 1),
         };
