@@ -41,6 +41,7 @@ impl Maker<'_> {
         let calls = self.calls(&input.columns);
         let having = self.having(&input.columns);
         let (items, columns) = self.items(&calls);
+        columns.iter().for_each(|column| self.equal(&column.name, "1"));
         Relation { sql: format!("SELECT {items} FROM {from}{having}"), columns }
     }
 
@@ -190,7 +191,9 @@ impl Maker<'_> {
         let (first, second) = (self.direction(), self.direction());
         // An expression that stands twice in an order, if only after it was simplified, makes
         // DataFusion 55's first_value panic and its array_agg fail.
-        let order = match ty == other && self.may_be_same(&x, &y) {
+        let is_float = |ty| matches!(ty, Ty::Float | Ty::Rough);
+        let alike = ty == other || is_float(ty) && is_float(other);
+        let order = match alike && self.may_be_same(&x, &y) {
             true => format!("{x}{second}"),
             false => format!("{y}{first}, {x}{second}"),
         };

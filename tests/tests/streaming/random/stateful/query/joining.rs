@@ -131,10 +131,14 @@ impl Maker<'_> {
         };
         let value = format!("(SELECT {call} FROM {inner}{related})");
         let mut exprs = Self::plain(&self.some(&left.columns, 4));
+        let mut single = None;
         let filter = match self.choices.chance(50) {
             true => {
                 let op = *self.choices.pick(&[">", "<=", "="]);
-                format!(" WHERE {} {op} {value}", self.scalar(&left.columns, Ty::Int, 0))
+                let x = self.scalar(&left.columns, Ty::Int, 0);
+                let filter = format!(" WHERE {x} {op} {value}");
+                single = (op == "=").then_some(x);
+                filter
             }
             false => {
                 exprs.push((value, Ty::Int));
@@ -142,6 +146,11 @@ impl Maker<'_> {
             }
         };
         let (items, columns) = self.items(&exprs);
+        if related.is_empty() {
+            let last = columns.last().map(|column| column.name.clone());
+            let value = if filter.is_empty() { last } else { single };
+            value.iter().for_each(|value| self.equal(value, "1"));
+        }
         Relation { sql: format!("SELECT {items} FROM {from}{filter}"), columns }
     }
 
