@@ -9,10 +9,11 @@ set -euo pipefail
 readonly KAFKA_VERSION=4.3.1
 # The binding for slf4j 1.7, of the log4j version that this Kafka ships with.
 readonly LOG4J_VERSION=2.25.4
-readonly SKIPPED=77
+readonly TOOL=kafka.sh WHAT="Tests against real Apache Kafka"
+readonly PACKAGES="default-jre-headless maven openssl"
+source "$(dirname "${BASH_SOURCE[0]}")/fetch.sh"
 
-CACHE="${TIDEMILL_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/tidemill}/kafka/$KAFKA_VERSION"
-readonly CACHE
+readonly CACHE="$CACHE_ROOT/kafka/$KAFKA_VERSION"
 readonly HEAP="${TIDEMILL_KAFKA_HEAP:-512m}"
 # How long a broker may take to start or to stop before that counts as a failure.
 readonly PATIENCE="${TIDEMILL_KAFKA_PATIENCE:-90}"
@@ -57,50 +58,7 @@ Examples:
 EOF
 }
 
-fail() { echo "kafka.sh: $*" >&2; exit 1; }
-
-skip() {
-  {
-    echo "kafka.sh: ******************************************************************"
-    echo "kafka.sh: SKIPPED: $1"
-    echo "kafka.sh: Tests against real Apache Kafka cannot run here. On Debian:"
-    echo "kafka.sh:   apt-get install default-jre-headless maven openssl"
-    echo "kafka.sh: ******************************************************************"
-  } >&2
-  exit "$SKIPPED"
-}
-
 # ---- fetching ---------------------------------------------------------------
-
-need_java() {
-  command -v java >/dev/null || skip "java is not installed."
-  local major
-  major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
-  [ "${major:-0}" -ge 17 ] || skip "Apache Kafka $KAFKA_VERSION needs Java 17 or newer; this is Java ${major:-unknown}."
-}
-
-pom() {
-  cat <<EOF
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>tidemill</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA_VERSION</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$KAFKA_VERSION</version>
-      <exclusions>
-        <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId></exclusion>
-      </exclusions>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>$LOG4J_VERSION</version>
-    </dependency>
-  </dependencies>
-</project>
-EOF
-}
 
 # Warnings only, but for the one line that says a broker is up, which `start` waits for.
 broker_log_config() {
@@ -130,29 +88,28 @@ rootLogger.appenderRef.err.ref = err
 EOF
 }
 
-# Fetched under a lock into a scratch folder that is renamed when it is whole, so
-# that two installs at once, or one cut short, leave nothing half done.
+jars() { # DIR
+  maven "Apache Kafka $KAFKA_VERSION" "$1" <<EOF
+<dependency>
+  <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA_VERSION</version>
+</dependency>
+<dependency>
+  <groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$KAFKA_VERSION</version>
+  <exclusions>
+    <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId></exclusion>
+  </exclusions>
+</dependency>
+<dependency>
+  <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>$LOG4J_VERSION</version>
+</dependency>
+EOF
+  broker_log_config >"$1/broker-log4j2.properties"
+  tools_log_config >"$1/tools-log4j2.properties"
+}
+
 install() {
-  need_java
-  [ -d "$CACHE" ] && return
-  command -v mvn >/dev/null || skip "mvn (Maven) is not installed."
-  mkdir -p "$(dirname "$CACHE")"
-  exec 9>"$CACHE.lock"
-  flock 9
-  if [ ! -d "$CACHE" ]; then
-    echo "kafka.sh: fetching Apache Kafka $KAFKA_VERSION from Maven Central ..." >&2
-    local part="$CACHE.part"
-    rm -rf "$part" && mkdir -p "$part"
-    pom >"$part/pom.xml"
-    mvn -B -ntp -q -f "$part/pom.xml" \
-      org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-      -DincludeScope=runtime -DoutputDirectory="$part/lib" >&2 \
-      || fail "Maven could not fetch Apache Kafka $KAFKA_VERSION; see its message above."
-    broker_log_config >"$part/broker-log4j2.properties"
-    tools_log_config >"$part/tools-log4j2.properties"
-    mv "$part" "$CACHE"
-  fi
-  exec 9>&-
+  need_java "Apache Kafka $KAFKA_VERSION"
+  once "$CACHE" jars
 }
 
 # ---- running Java -----------------------------------------------------------

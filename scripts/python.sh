@@ -4,10 +4,13 @@
 # made anew when its pins or the Python version change.
 set -euo pipefail
 
-readonly SKIPPED=77
+readonly TOOL=python.sh WHAT="Tests with Python clients"
+readonly PACKAGES="python3 python3-venv"
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT
-readonly CACHE="${TIDEMILL_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/tidemill}/python"
+source "$ROOT/scripts/fetch.sh"
+
+readonly CACHE="$CACHE_ROOT/python"
 
 usage() {
   cat <<'EOF'
@@ -29,17 +32,6 @@ Example:
   eval "$(scripts/python.sh)"
   "$adbc" tests/clients/adbc.py grpc://127.0.0.1:50051 query
 EOF
-}
-
-skip() {
-  {
-    echo "python.sh: *****************************************************************"
-    echo "python.sh: SKIPPED: $1"
-    echo "python.sh: Tests with Python clients cannot run here. On Debian:"
-    echo "python.sh:   apt-get install python3 python3-venv"
-    echo "python.sh: *****************************************************************"
-  } >&2
-  exit "$SKIPPED"
 }
 
 need_python() {
@@ -65,7 +57,7 @@ make() { # NAME
     exec 9>"$CACHE/lock"
     flock 9
     if [ ! -f "$dir/ready" ]; then
-      echo "python.sh: installing the Python client $1 ..." >&2
+      say "installing the Python client $1 ..."
       rm -rf "$dir"
       "$PYTHON" -m venv "$dir" >&2
       "$dir/bin/python" -m pip install --quiet --disable-pip-version-check \
@@ -82,10 +74,7 @@ main() {
   local name
   [ $# -gt 0 ] || set -- adbc dbapi s3
   for name in "$@"; do
-    [ -f "$ROOT/tests/clients/requirements-$name.txt" ] || {
-      echo "python.sh: no client \`$name\`; see --help." >&2
-      exit 1
-    }
+    [ -f "$ROOT/tests/clients/requirements-$name.txt" ] || fail "no client \`$name\`; see --help."
   done
   need_python
   for name in "$@"; do make "$name"; done
