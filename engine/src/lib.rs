@@ -32,6 +32,7 @@ pub mod error;
 pub mod function;
 pub mod heap;
 pub mod lake;
+mod leaf_node;
 pub mod lease;
 pub mod metrics;
 pub mod operator;

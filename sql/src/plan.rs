@@ -1,8 +1,10 @@
 //! Queries to DataFusion plans, and the state they are planned with.
 
 mod names;
+mod plain;
 
 pub use names::made_different;
+pub use plain::{plain_query, plain_select};
 
 use std::any::Any;
 use std::sync::Arc;

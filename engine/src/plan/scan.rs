@@ -11,22 +11,21 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, Statistics,
-    StatisticsArgs,
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, Statistics, StatisticsArgs,
 };
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::leaf_node::{leaf_node, leaf_properties};
 use crate::plan::reuse::statistics_of_stream;
 use crate::source::DeclaredSource;
-use crate::source::table::{all_or, leaf_properties};
+use crate::source::table::all_or;
 
 /// The rows of one source in the epoch at hand.
 #[derive(Debug, Default)]
@@ -153,31 +152,7 @@ impl DisplayAs for EpochScanExec {
 }
 
 impl ExecutionPlan for EpochScanExec {
-    fn name(&self) -> &str {
-        "EpochScanExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
-    ) -> Result<TreeNodeRecursion, DataFusionError> {
-        Ok(TreeNodeRecursion::Continue)
-    }
+    leaf_node!("EpochScanExec");
 
     fn statistics_from_inputs(
         &self,

@@ -11,21 +11,17 @@ use arrow::datatypes::SchemaRef;
 use async_stream::try_stream;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::TryStreamExt;
 
 use crate::epoch::{OffsetRange, Offsets, Ranges, ends};
 use crate::error::{Error, Result};
+use crate::leaf_node::{leaf_node, leaf_properties};
 use crate::operator::upsert::Upsert;
 use crate::source::{DeclaredSource, LeftOut, OnError, Rows};
 
@@ -113,16 +109,6 @@ impl SourceScanExec {
     }
 }
 
-/// Properties of a leaf that yields `partitions` finite streams of `schema`.
-pub(crate) fn leaf_properties(schema: SchemaRef, partitions: usize) -> PlanProperties {
-    PlanProperties::new(
-        EquivalenceProperties::new(schema),
-        Partitioning::UnknownPartitioning(partitions),
-        EmissionType::Incremental,
-        Boundedness::Bounded,
-    )
-}
-
 impl DisplayAs for SourceScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let rows: u64 = self.parts.iter().flat_map(|p| p.values()).map(OffsetRange::len).sum();
@@ -140,31 +126,7 @@ impl DisplayAs for SourceScanExec {
 }
 
 impl ExecutionPlan for SourceScanExec {
-    fn name(&self) -> &str {
-        "SourceScanExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
-    ) -> Result<TreeNodeRecursion, DataFusionError> {
-        Ok(TreeNodeRecursion::Continue)
-    }
+    leaf_node!("SourceScanExec");
 
     fn execute(
         &self,
@@ -226,31 +188,7 @@ impl DisplayAs for LastRowsExec {
 }
 
 impl ExecutionPlan for LastRowsExec {
-    fn name(&self) -> &str {
-        "LastRowsExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion, DataFusionError>,
-    ) -> Result<TreeNodeRecursion, DataFusionError> {
-        Ok(TreeNodeRecursion::Continue)
-    }
+    leaf_node!("LastRowsExec");
 
     fn execute(
         &self,

@@ -12,8 +12,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
-    SetExpr, Spanned as _, TableFactor, TableWithJoins, Value, Values, With,
+    Cte, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr,
+    Spanned as _, TableFactor, TableWithJoins, Value, Values, With,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Session;
 use crate::error::{Error, Location, Result};
+use crate::plan::{plain_query, plain_select};
 use crate::statement::{Emit, ExplainMode, Statement, Target};
 use crate::{parser, plan};
 
@@ -238,7 +239,7 @@ impl<'a> Search<'a> {
             }
             SetExpr::SetOperation { left, right, .. } => {
                 for side in [left, right] {
-                    if self.fails(scope.around(bare((**side).clone()))).await {
+                    if self.fails(scope.around(plain_query((**side).clone()))).await {
                         return Box::pin(self.body(side, scope)).await;
                     }
                 }
@@ -441,50 +442,9 @@ fn part(select: &Select, expr: Expr) -> Select {
 /// One expression, over nothing.
 fn alone(expr: &Expr) -> Select {
     let item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new("part") };
-    Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection: vec![item],
-        exclude: None,
-        into: None,
-        from: Vec::new(),
-        lateral_views: Vec::new(),
-        prewhere: None,
-        selection: None,
-        connect_by: Vec::new(),
-        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: datafusion::sql::sqlparser::ast::SelectFlavor::Standard,
-    }
+    plain_select(vec![item], Vec::new())
 }
 
 fn of_select(select: &Select, scope: &Scope) -> Query {
-    scope.around(bare(SetExpr::Select(Box::new(select.clone()))))
-}
-
-/// A query of nothing but a body.
-fn bare(body: SetExpr) -> Query {
-    Query {
-        with: None,
-        body: Box::new(body),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    }
+    scope.around(plain_query(SetExpr::Select(Box::new(select.clone()))))
 }

@@ -2,15 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    GroupByExpr, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, Spanned as _,
-    TableFactor, TableFunctionArgs, TableWithJoins, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    ObjectName, Query, SelectItem, SetExpr, Spanned as _, TableFactor, TableFunctionArgs,
+    TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use crate::error::{Error, Location, Result};
+use crate::plan::{plain_query, plain_select};
 use crate::window_tvf::SYSTEM_TIME_AS_OF;
 
 /// Functions that put rows of a table into windows.
@@ -289,46 +288,5 @@ pub fn derived(subquery: Box<Query>) -> TableFactor {
 pub fn everything_from(table: TableFactor) -> Query {
     let everything = SelectItem::Wildcard(WildcardAdditionalOptions::default());
     let from = vec![TableWithJoins { relation: table, joins: Vec::new() }];
-    select_query(vec![everything], from)
-}
-
-fn select_query(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Query {
-    let select = Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection,
-        exclude: None,
-        into: None,
-        from,
-        lateral_views: Vec::new(),
-        prewhere: None,
-        selection: None,
-        connect_by: Vec::new(),
-        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: SelectFlavor::Standard,
-    };
-    Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(select))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    }
+    plain_query(SetExpr::Select(Box::new(plain_select(vec![everything], from))))
 }
