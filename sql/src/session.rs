@@ -34,6 +34,7 @@ pub(crate) use notice::count_left_out;
 pub use notice::{notice_of, noticed};
 use transaction::OpenTransaction;
 
+use crate::database::name_place;
 use crate::error::{Error, Kind, Result};
 use crate::parser::{self, Spanned};
 use crate::plan;
@@ -186,6 +187,11 @@ impl Session {
         if error.location().is_some() || error.kind() != Kind::User {
             return error;
         }
+        if let Statement::Insert(insert) = statement
+            && let Some(place) = locate::place_of_value(self, insert).await
+        {
+            return error.at(place);
+        }
         let place = locate::place_of(self, sql, statement, &error).await;
         error.or_at(place)
     }
@@ -335,7 +341,12 @@ impl Session {
             return Ok(Done { notice, ..done("SET".into()) });
         }
         let mut state = self.state.write();
-        state.config_mut().options_mut().set(&name, &value.join(","))?;
+        let value = value.join(",");
+        state.config_mut().options_mut().set(&name, &value).map_err(|error| {
+            let cause = Error::from(error).message();
+            Error::option(format!("setting \"{name}\" can't be '{value}': {cause}"))
+                .at(name_place(&set.name))
+        })?;
         Ok(done("SET".into()))
     }
 

@@ -62,12 +62,7 @@ pub fn check_partition_columns(schema: &Schema, columns: &[String]) -> Result<()
                 format!("the columns are {}", known.join(", ")),
             )
         })?;
-        if field.data_type().is_nested() || *field.data_type() == DataType::Binary {
-            return Err(Error::invalid_hint(
-                format!("can't partition by \"{name}\" of type {}", field.data_type()),
-                "partition by a column with few plain values, such as a date",
-            ));
-        }
+        check_partition_column(field)?;
         if !seen.insert(name) {
             return Err(Error::invalid(format!("\"{name}\" partitions the table twice")));
         }
@@ -76,6 +71,18 @@ pub fn check_partition_columns(schema: &Schema, columns: &[String]) -> Result<()
         return Err(Error::invalid_hint(
             "can't partition by every column: the files would have none",
             "leave at least one column out of PARTITIONED BY",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that the column's type can partition a table.
+pub fn check_partition_column(field: &Field) -> Result<()> {
+    let (name, data_type) = (field.name(), field.data_type());
+    if data_type.is_nested() || *data_type == DataType::Binary {
+        return Err(Error::invalid_hint(
+            format!("can't partition by \"{name}\" of type {data_type}"),
+            "partition by a column with few plain values, such as a date",
         ));
     }
     Ok(())

@@ -33,7 +33,7 @@ impl Database {
         Ok(Done { tag: "INSERT".into(), rows: Some(rows), notice })
     }
 
-    fn target(&self, insert: &Insert) -> Result<Arc<LakeTable>> {
+    pub(crate) fn target(&self, insert: &Insert) -> Result<Arc<LakeTable>> {
         let name = simple_name(&insert.table)?;
         let place = name_place(&insert.table);
         match self.objects.get(&name) {

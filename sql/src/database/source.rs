@@ -51,8 +51,10 @@ impl Database {
     }
 
     pub(super) async fn bind_source(&self, create: &CreateSource, entry: &Entry) -> Result<Object> {
-        let place = name_place(&create.name);
         let checked = options::check(ObjectKind::Source, &create.options)?;
+        // What is wrong with files is wrong with their path, of what has a place of its own.
+        let path = checked.entry("path").and_then(OptionEntry::value_location);
+        let place = path.or(name_place(&create.name));
         let mut schema = source_schema(&self.state, &create.columns)?;
         if matches!(checked.string("connector"), Some("kafka" | "memory")) {
             schema = with_tombstones(&schema, &create.columns)?;

@@ -39,7 +39,8 @@ pub fn check(kind: ObjectKind, options: &Options) -> Result<Checked> {
             checked.values.entry(spec.name.to_owned()).or_insert_with(|| default.to_owned());
         }
         if spec.required && !checked.is_set(spec.name) {
-            return Err(missing(kind, connector, spec));
+            let place = options.get("connector").and_then(OptionEntry::value_location);
+            return Err(missing(kind, connector, spec).at(place));
         }
     }
     checked.agree()?;

@@ -26,8 +26,10 @@ use crate::statement::{Emit, ExplainMode, Statement, Target};
 use crate::{parser, plan};
 
 mod parts;
+mod values;
 
 use parts::{is_constant, operands, subqueries};
+pub(super) use values::place_of_value;
 
 /// What a search may cost: parts tried, and the time they take.
 const MOST_TRIALS: usize = 200;
@@ -307,14 +309,14 @@ impl<'a> Search<'a> {
                 return self.query(subquery, scope).await;
             }
         }
-        for table in from {
+        for (nth, table) in from.iter().enumerate() {
             for joins in 0..=table.joins.len() {
                 let prefix = TableWithJoins {
                     relation: table.relation.clone(),
                     joins: table.joins[..joins].to_vec(),
                 };
                 let mut select = alone(&one());
-                select.from = vec![prefix];
+                select.from = from[..nth].iter().cloned().chain([prefix]).collect();
                 if self.fails(of_select(&select, scope)).await {
                     return match joins.checked_sub(1) {
                         None => Location::of(table.relation.span()),

@@ -6,15 +6,15 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Ident, Query};
 use tidemill_engine::catalog::{Entry, EntryKind};
-use tidemill_engine::lake::types::delta_schema;
+use tidemill_engine::lake::types::{check_partition_column, delta_schema};
 use tidemill_engine::lake::{LakeTable, TableSpec};
 use tidemill_engine::storage::parse_location;
 
 use super::{Way, name_place, simple_name, skipped};
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::objects::Object;
-use crate::options::{self, Checked};
+use crate::options::{self, Checked, OptionEntry};
 use crate::schema::{fold, place, table_schema, without_metadata};
 use crate::session::{Access, Done};
 use crate::statement::{CreateTable, ObjectKind, Statement};
@@ -138,8 +138,9 @@ impl Database {
         deletion_vectors: bool,
     ) -> Result<Arc<LakeTable>> {
         let warehouse = self.engine.warehouse();
+        let place = checked.entry("location").and_then(OptionEntry::value_location);
         let location = match checked.string("location") {
-            Some(location) => parse_location(location)?,
+            Some(location) => located(parse_location(location), place)?,
             None => {
                 let folder = self.free_folder(entry).await?;
                 let url = warehouse.table_url(&folder)?;
@@ -156,7 +157,7 @@ impl Database {
             partition_by,
             deletion_vectors,
         };
-        Ok(LakeTable::create(warehouse, spec).await?)
+        located(LakeTable::create(warehouse, spec).await, place)
     }
 
     /// The folder of a new managed table: its name. Where a file system would not
@@ -182,13 +183,25 @@ impl Database {
         checked: &Checked,
     ) -> Result<Arc<LakeTable>> {
         let warehouse = self.engine.warehouse();
+        let entry_place = checked.entry("location").and_then(OptionEntry::value_location);
         let location = match checked.string("location") {
-            Some(location) => parse_location(location)?,
+            Some(location) => located(parse_location(location), entry_place)?,
             // Relative, so that a warehouse can be moved as a whole.
             None => warehouse.table_url(entry.location.as_ref().unwrap_or(&entry.name))?,
         };
-        Ok(LakeTable::open(warehouse, &entry.name, location, storage(checked)).await?)
+        let found =
+            LakeTable::open_if_there(warehouse, &entry.name, location.clone(), storage(checked));
+        located(found.await, entry_place)?.ok_or_else(|| {
+            Error::name(format!("no Delta table lies at {location}"))
+                .at(entry_place)
+                .with_hint("mend the location, or declare columns to have a table made there")
+        })
     }
+}
+
+/// An error about a location is at its option, if it was given.
+fn located<T>(result: tidemill_engine::Result<T>, place: Option<Location>) -> Result<T> {
+    result.map_err(|error| Error::from(error).or_at(place))
 }
 
 pub(in crate::database) fn storage(checked: &Checked) -> std::collections::HashMap<String, String> {
@@ -218,7 +231,10 @@ pub(super) fn partition_columns(idents: &[Ident], schema: &SchemaRef) -> Result<
     let one = |ident: &Ident| {
         let name = fold(ident);
         match schema.column_with_name(&name) {
-            Some(_) => Ok(name),
+            Some((_, field)) => {
+                check_partition_column(field).map_err(|e| Error::from(e).at(place(ident)))?;
+                Ok(name)
+            }
             None => Err(Error::name(format!("there is no column \"{name}\" to partition by"))
                 .at(place(ident))),
         }
