@@ -12,6 +12,7 @@ pub mod check;
 pub mod durations;
 pub mod explain;
 pub mod info;
+pub mod keys;
 pub mod late;
 pub mod leaf;
 pub mod node;
@@ -45,6 +46,7 @@ use crate::lake::LakeTable;
 use crate::operator::states::States;
 use crate::plan::durations::IntervalsToDurations;
 use crate::plan::info::Info;
+use crate::plan::keys::KeysOfOneType;
 use crate::plan::late::LateInput;
 use crate::plan::node::Stateful;
 use crate::plan::rewrite::{Node, Rewriter};
@@ -334,8 +336,10 @@ fn configure(mut state: SessionState) -> SessionState {
     // Rows must keep their order: a run after a crash repeats it to the bit.
     optimizer.enable_round_robin_repartition = false;
     optimizer.repartition_joins = false;
-    let rule = Arc::new(IntervalsToDurations);
-    SessionStateBuilder::new_from_existing(state).with_optimizer_rule(rule).build()
+    SessionStateBuilder::new_from_existing(state)
+        .with_optimizer_rule(Arc::new(KeysOfOneType))
+        .with_optimizer_rule(Arc::new(IntervalsToDurations))
+        .build()
 }
 
 fn is_stateful(plan: &LogicalPlan) -> Result<bool> {

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::{Column, ExprSchema, JoinType, NullEquality};
-use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
-use datafusion::logical_expr::{Expr, ExprSchemable, Extension, Join, LogicalPlan, cast};
+use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan};
 
 use crate::error::{Error, Result};
 use crate::operator::join::Kind;
@@ -19,7 +18,6 @@ impl Rewriter {
     pub(super) fn join(&mut self, join: &Join) -> Result<Node> {
         let left = self.node(&join.left)?;
         let right = self.node(&join.right)?;
-        let join = &of_one_type(join, &left, &right)?;
         match (left.info.streaming, right.info.streaming) {
             (true, true) => self.join_streams(join, left, right),
             _ => self.join_table(join, left, right),
@@ -153,27 +151,6 @@ impl Rewriter {
         };
         self.stateful(op, vec![left.plan, right.plan], &join.schema, info, notes)
     }
-}
-
-/// The join with each pair of keys in one type. DataFusion 55 leaves some in two: where its
-/// rule for a single DISTINCT has widened a sum, or a subquery depends on a column of a union.
-fn of_one_type(join: &Join, left: &Node, right: &Node) -> Result<Join> {
-    let mut join = join.clone();
-    for (l, r) in &mut join.on {
-        let types = (l.get_type(left.plan.schema())?, r.get_type(right.plan.schema())?);
-        if types.0 == types.1 {
-            continue;
-        }
-        let common = comparison_coercion(&types.0, &types.1).ok_or_else(|| {
-            Error::invalid(format!("{l} is {}, and can't be equal to {r}, {}", types.0, types.1))
-        })?;
-        for (side, own) in [(l, types.0), (r, types.1)] {
-            if own != common {
-                *side = cast(side.clone(), common.clone());
-            }
-        }
-    }
-    Ok(join)
 }
 
 fn kept_of_table(join: JoinType) -> &'static str {
