@@ -100,7 +100,7 @@ fn unknown_names() {
     ");
     insta::assert_snapshot!(refusal("CREATE SINK s WITH (connector = 'delta') AS SELECT 1"), @"
     error: there is no connector 'delta' for a sink
-      --> line 1, column 33
+      --> line 1, column 34
        |
      1 | CREATE SINK s WITH (connector = 'delta') AS SELECT 1
        |                                 ^^^^^^^
@@ -144,10 +144,18 @@ fn missing_names() {
     "#);
     insta::assert_snapshot!(refusal("CREATE SOURCE s WITH (connector = 'kafka', topic = 't')"), @r#"
     error: option "bootstrap.servers" is missing for connector kafka
+      --> line 1, column 35
+       |
+     1 | CREATE SOURCE s WITH (connector = 'kafka', topic = 't')
+       |                                   ^^^^^^^
        hint: add 'bootstrap.servers' = '…': brokers to start from: host:port, comma separated
     "#);
     insta::assert_snapshot!(refusal("CREATE TABLE s WITH (connector = 'files')"), @r#"
     error: option "path" is missing for connector files
+      --> line 1, column 34
+       |
+     1 | CREATE TABLE s WITH (connector = 'files')
+       |                                  ^^^^^^^
        hint: add path = '…': a file, folder or glob; local or a URL
     "#);
 }
