@@ -100,7 +100,7 @@ fn unknown_names() {
     ");
     insta::assert_snapshot!(refusal("CREATE SINK s WITH (connector = 'delta') AS SELECT 1"), @"
     error: there is no connector 'delta' for a sink
-      --> line 1, column 34
+      --> line 1, column 33
        |
      1 | CREATE SINK s WITH (connector = 'delta') AS SELECT 1
        |                                 ^^^^^^^
