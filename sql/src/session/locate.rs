@@ -3,8 +3,9 @@
 //! Of few errors DataFusion says which part of a query they are about. The others are
 //! placed by trial: parts of the query are planned by themselves, as the statement plans
 //! its query, and the smallest that fails with the same words is the place. Where no part
-//! fails alone, it is the one without which the rest can be planned. Nothing is made or
-//! read for it, and only statements that failed pay for it.
+//! fails alone, it is the one without which the rest can be planned. Nothing is written for
+//! it; parts without columns, and values to insert, are executed where only that shows the
+//! error. Only statements that failed pay for it.
 
 use std::time::Duration;
 
