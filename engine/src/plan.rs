@@ -15,11 +15,13 @@ pub mod info;
 pub mod keys;
 pub mod late;
 pub mod leaf;
+pub mod limits;
 pub mod node;
 pub mod physical;
 pub mod reuse;
 pub mod rewrite;
 pub mod scan;
+pub mod subqueries;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -36,6 +38,7 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableScanBuilder};
+use datafusion::optimizer::AnalyzerRule as _;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
@@ -48,9 +51,11 @@ use crate::plan::durations::IntervalsToDurations;
 use crate::plan::info::Info;
 use crate::plan::keys::KeysOfOneType;
 use crate::plan::late::LateInput;
+use crate::plan::limits::physical_rules;
 use crate::plan::node::Stateful;
 use crate::plan::rewrite::{Node, Rewriter};
 use crate::plan::scan::{EpochScanExec, EpochTable, Slot};
+use crate::plan::subqueries::SubqueriesInProjections;
 use crate::source::DeclaredSource;
 use crate::source::table::SourceTable;
 
@@ -336,9 +341,22 @@ fn configure(mut state: SessionState) -> SessionState {
     // Rows must keep their order: a run after a crash repeats it to the bit.
     optimizer.enable_round_robin_repartition = false;
     optimizer.repartition_joins = false;
-    SessionStateBuilder::new_from_existing(state)
-        .with_optimizer_rule(Arc::new(KeysOfOneType))
+    SessionStateBuilder::new_from_existing(with_rules(state))
         .with_optimizer_rule(Arc::new(IntervalsToDurations))
+        .build()
+}
+
+/// What every query of Tidemill needs of DataFusion's planning, whether it is kept up to
+/// date or answered once: more subqueries, and no wrong answers.
+#[must_use]
+pub fn with_rules(state: SessionState) -> SessionState {
+    if state.analyzer().rules.iter().any(|rule| rule.name() == SubqueriesInProjections.name()) {
+        return state;
+    }
+    SessionStateBuilder::new_from_existing(state)
+        .with_analyzer_rule(Arc::new(SubqueriesInProjections))
+        .with_optimizer_rule(Arc::new(KeysOfOneType))
+        .with_physical_optimizer_rules(physical_rules())
         .build()
 }
 

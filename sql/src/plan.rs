@@ -19,13 +19,12 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScanBuilder, cast};
-use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Ident, Query, Statement as SqlStatement};
 
 use tidemill_engine::lake::LakeTable;
-use tidemill_engine::plan::keys::KeysOfOneType;
+use tidemill_engine::plan::with_rules;
 use tidemill_engine::source::delta::DeltaSource;
 use tidemill_engine::source::table::SourceTable;
 use tidemill_engine::source::{DeclaredSource, OnError};
@@ -67,15 +66,13 @@ pub fn state(objects: &Arc<Objects>, partitions: usize, memory: u64) -> Result<S
     if memory > 0 {
         runtime = runtime.with_memory_limit(usize::try_from(memory).unwrap_or(usize::MAX), 1.0);
     }
-    let mut rules = Optimizer::new().rules;
-    rules.push(Arc::new(KeysOfOneType));
-    let mut state = SessionStateBuilder::new()
+    let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime.build_arc()?)
         .with_default_features()
-        .with_optimizer_rules(rules)
         .with_relation_planners(vec![Arc::new(WindowTables), Arc::new(AsOfJoins)])
         .build();
+    let mut state = with_rules(state);
     tidemill_engine::function::register(&mut state)?;
     state.catalog_list().register_catalog(CATALOG.into(), catalog);
     Ok(state)

@@ -128,10 +128,20 @@ fn from_leaf(error: &DataFusionError) -> Error {
         DataFusionError::Plan(text) if text.starts_with(TWICE) => {
             return twice(text.split('"').nth(1).unwrap_or_default());
         }
+        DataFusionError::Plan(text) if text.starts_with(MANY) => {
+            return reported(text.clone(), Kind::User)
+                .with_hint("aggregate what it selects: max(x) of one row is x");
+        }
         DataFusionError::Plan(text)
         | DataFusionError::Execution(text)
         | DataFusionError::Configuration(text)
         | DataFusionError::Substrait(text) => reported(text.clone(), Kind::User),
+        DataFusionError::NotImplemented(text) if is_left_subquery(text) => {
+            return Error::refused("no join can be made of this subquery").with_hint(
+                "outside of WHERE it may compare with the row beside it by =, and aggregate \
+                 (max(x), count(*)); or write a join",
+            );
+        }
         DataFusionError::NotImplemented(text) => {
             return Error::refused(cleaned(text));
         }
@@ -174,8 +184,18 @@ fn from_schema(error: &SchemaError) -> Error {
     }
 }
 
+/// Whether it says that a subquery is left where all that could be have become joins.
+fn is_left_subquery(text: &str) -> bool {
+    let left = text.strip_prefix("Physical plan does not support logical expression ");
+    let kinds = ["ScalarSubquery", "Exists", "InSubquery", "SetComparison", "OuterReferenceColumn"];
+    left.is_some_and(|left| kinds.iter().any(|kind| left.starts_with(kind)))
+}
+
 /// How DataFusion says that two columns of a `SELECT` have one name.
 const TWICE: &str = "Projections require unique expression names";
+
+/// How DataFusion says that a subquery beside a row could answer more than one.
+const MANY: &str = "Correlated scalar subquery must be aggregated";
 
 fn twice(name: &str) -> Error {
     Error::name(format!("there are two columns \"{name}\"")).with_hint("rename one with AS")

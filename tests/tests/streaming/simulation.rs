@@ -144,7 +144,9 @@ impl Simulation {
             let queries = session.database().queries();
             if let Some(failed) = queries.into_iter().find(|query| query.state == "failed") {
                 let why = failed.reason.unwrap_or_default();
-                let why = why.replace("injected", "provoked");
+                // A process that is dead opens nothing.
+                let dead = life.afterwards == Afterwards::Dead && countdown.hit();
+                let why = if dead { why } else { why.replace("injected", "provoked") };
                 return Err(Error::wrong(format!("{} could not be opened: {why}", failed.name)));
             }
             for action in &life.actions {

@@ -3,6 +3,7 @@
 mod grouping;
 mod joining;
 mod ranking;
+mod subqueries;
 
 use super::relation::{APPENDED, Column, Maker, Relation, Ty};
 
@@ -27,8 +28,8 @@ impl Maker<'_> {
         if depth == 0 {
             return self.base();
         }
-        let kind = self.choices.below(27);
-        let product = matches!(kind, 6..=11 | 24..=26);
+        let kind = self.choices.below(29);
+        let product = matches!(kind, 6..=11 | 24..=28);
         if product && self.products == PRODUCTS {
             return self.grouped(depth);
         }
@@ -48,6 +49,7 @@ impl Maker<'_> {
             21..=23 => self.windowed(depth),
             24 => self.interval_join(),
             25 => self.shared_join(depth),
+            26 | 27 => self.elsewhere(depth),
             _ => self.asof_join(),
         }
     }

@@ -20,7 +20,7 @@ impl Maker<'_> {
         Relation { sql, columns }
     }
 
-    fn group_key(&mut self, columns: &[Column]) -> (String, Ty) {
+    pub fn group_key(&mut self, columns: &[Column]) -> (String, Ty) {
         if self.choices.chance(25) {
             return self.comparable(columns);
         }

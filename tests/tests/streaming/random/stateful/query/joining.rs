@@ -1,8 +1,9 @@
-//! Joins, and subqueries that become joins.
+//! Joins.
 
 use super::super::relation::{APPENDED, Column, Maker, Relation, Ty};
 
-const INSIDE: [Ty; 5] = [Ty::Int, Ty::Text, Ty::Time, Ty::Decimal, Ty::Bool];
+/// Types whose values meet in joins.
+pub const INSIDE: [Ty; 5] = [Ty::Int, Ty::Text, Ty::Time, Ty::Decimal, Ty::Bool];
 
 impl Maker<'_> {
     /// Two relations on one or two equalities, often with a further condition.
@@ -49,7 +50,7 @@ impl Maker<'_> {
     }
 
     /// `left = right`, of a type that both have.
-    fn equality(&mut self, left: &[Column], right: &[Column]) -> String {
+    pub fn equality(&mut self, left: &[Column], right: &[Column]) -> String {
         let common: Vec<Ty> = INSIDE
             .into_iter()
             .filter(|ty| [left, right].iter().all(|side| side.iter().any(|c| c.ty == *ty)))
@@ -71,89 +72,6 @@ impl Maker<'_> {
     fn as_text(&mut self, columns: &[Column]) -> String {
         let (x, _) = self.comparable(columns);
         format!("CAST({x} AS VARCHAR)")
-    }
-
-    /// `WHERE` with a subquery.
-    pub fn semi(&mut self, depth: usize) -> Relation {
-        let left = self.relation(depth - 1);
-        let less = self.choices.below(depth);
-        let right = self.relation(less);
-        let (from, inner) = (self.from(&left), self.from(&right));
-        let mut found = self.found(&left.columns, &right.columns, &inner);
-        match self.choices.below(8) {
-            6 => found = format!("{found} AND {}", self.condition(&left.columns, 1)),
-            7 => found = format!("({found} OR {})", self.condition(&left.columns, 1)),
-            _ => {}
-        }
-        let kept = self.some(&left.columns, 4);
-        let (items, columns) = self.items(&Self::plain(&kept));
-        Relation { sql: format!("SELECT {items} FROM {from} WHERE {found}"), columns }
-    }
-
-    fn found(&mut self, left: &[Column], right: &[Column], inner: &str) -> String {
-        let common: Vec<Ty> = INSIDE
-            .into_iter()
-            .filter(|ty| [left, right].iter().all(|side| side.iter().any(|c| c.ty == *ty)))
-            .collect();
-        let ty = common.first().copied().unwrap_or(Ty::Int);
-        let not = *self.choices.pick(&["", "NOT "]);
-        let (x, y) = (self.scalar(left, ty, 0), self.scalar(right, ty, 0));
-        match self.choices.below(4) {
-            0 => format!("{x} {not}IN (SELECT {y} FROM {inner})"),
-            1 => format!("{not}EXISTS (SELECT 1 FROM {inner} WHERE {y} = {x})"),
-            2 => {
-                let both = [left, right].concat();
-                let more = self.condition(&both, 1);
-                format!("{not}EXISTS (SELECT 1 FROM {inner} WHERE {y} = {x} AND {more})")
-            }
-            _ => {
-                let filter = self.condition(right, 0);
-                format!("{x} {not}IN (SELECT {y} FROM {inner} WHERE {y} IS NOT NULL AND {filter})")
-            }
-        }
-    }
-
-    /// A subquery of one value, of all rows or of those that belong to the row.
-    pub fn scalar_subquery(&mut self, depth: usize) -> Relation {
-        let left = self.relation(depth - 1);
-        let right = self.relation(0);
-        let (from, inner) = (self.from(&left), self.from(&right));
-        let y = self.scalar(&right.columns, Ty::Int, 0);
-        let call = match self.choices.below(4) {
-            0 => format!("max({y})"),
-            1 => "count(*)".to_owned(),
-            2 => format!("sum({y})"),
-            _ => format!("min({y})"),
-        };
-        let related = match self.choices.chance(50) {
-            false => String::new(),
-            true => format!(" WHERE {}", self.equality(&right.columns, &left.columns)),
-        };
-        let value = format!("(SELECT {call} FROM {inner}{related})");
-        let mut exprs = Self::plain(&self.some(&left.columns, 4));
-        let mut single = None;
-        let x = self.scalar(&left.columns, Ty::Int, 0);
-        // DataFusion 55 pushes a condition that names no column below an aggregate of all rows,
-        // which then makes its row all the same.
-        let filter = match self.choices.chance(50) && !self.is_constant(&x) {
-            true => {
-                let op = *self.choices.pick(&[">", "<=", "="]);
-                let filter = format!(" WHERE {x} {op} {value}");
-                single = (op == "=").then_some(x);
-                filter
-            }
-            false => {
-                exprs.push((value, Ty::Int));
-                String::new()
-            }
-        };
-        let (items, columns) = self.items(&exprs);
-        if related.is_empty() {
-            let last = columns.last().map(|column| column.name.clone());
-            let value = if filter.is_empty() { last } else { single };
-            value.iter().for_each(|value| self.equal(value, "1"));
-        }
-        Relation { sql: format!("SELECT {items} FROM {from}{filter}"), columns }
     }
 
     /// Sources whose times are near each other.
