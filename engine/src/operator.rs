@@ -22,6 +22,7 @@ pub mod close;
 pub mod complete;
 pub mod invariants;
 pub mod join;
+pub mod lookup;
 pub mod numbers;
 pub mod recompute;
 pub mod rows;

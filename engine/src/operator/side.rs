@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::operator::numbers::Numbers;
 use crate::operator::rows::{Changes, Closing, batch, below, drop_late, evaluate, normalized};
 use crate::operator::states::{Change, Moment};
-use crate::state::{Keys, Table, TableSpec};
+use crate::state::{Address, Keys, Table, TableSpec};
 
 /// An input whose rows are kept by key.
 #[derive(Debug, Clone)]
@@ -154,8 +154,20 @@ impl Side {
         arrived: &Arrived,
         moment: &Moment,
     ) -> Result<Vec<Change>> {
-        let mut remove = self.taken(table, &arrived.changes)?;
-        let mut put = self.stored(&arrived.changes.inserted()?)?;
+        let remove = self.taken(table, &arrived.changes)?;
+        self.replace(index, table, remove, &arrived.changes.inserted()?, moment)
+    }
+
+    /// Takes rows away and puts others in, but for those that nothing needs any more.
+    pub fn replace(
+        &self,
+        index: usize,
+        table: &Table,
+        mut remove: Vec<Address>,
+        rows: &RecordBatch,
+        moment: &Moment,
+    ) -> Result<Vec<Change>> {
+        let mut put = self.stored(rows)?;
         if let Some(free) = &self.free {
             let column = put.column(free.column);
             if let Some(bound) = free.closed(column.data_type(), moment) {
@@ -169,7 +181,7 @@ impl Side {
     }
 
     /// Where the rows lie that the epoch takes away.
-    pub fn taken(&self, table: &Table, changes: &Changes) -> Result<Vec<crate::state::Address>> {
+    pub fn taken(&self, table: &Table, changes: &Changes) -> Result<Vec<Address>> {
         if changes.weights.values().iter().all(|weight| *weight > 0) {
             return Ok(Vec::new());
         }

@@ -57,6 +57,13 @@ pub enum Op {
         closing: Option<Closing>,
     },
     Close(Closing),
+    /// Over a union of joined rows that are put in, and of rows that are taken away.
+    Lookup {
+        key: Vec<Expr>,
+        /// The last column says how many of a row there are.
+        copies: bool,
+        closing: Option<Closing>,
+    },
     Upsert {
         key: Vec<usize>,
         deletes: Option<usize>,
@@ -96,6 +103,7 @@ impl Op {
             Op::Recompute { .. } => "Recompute",
             Op::TopN { .. } => "TopN",
             Op::Close(_) => "EmitOnWindowClose",
+            Op::Lookup { .. } => "Lookup",
             Op::Upsert { .. } => "Upsert",
         }
     }
@@ -176,6 +184,7 @@ impl UserDefinedLogicalNodeCore for Stateful {
                 let column = self.schema.field(closing.column).name();
                 write!(f, "EmitOnWindowClose: {column}")
             }
+            Op::Lookup { key, .. } => write!(f, "Lookup: by=[{}]", list(key)),
             Op::Upsert { key, .. } => {
                 let names: Vec<&str> =
                     key.iter().map(|i| self.schema.field(*i).name().as_str()).collect();

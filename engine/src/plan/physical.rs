@@ -26,6 +26,7 @@ use crate::operator::aggregate::{Aggregate, AggregateSpec, Call};
 use crate::operator::close::Close;
 use crate::operator::invariants::{CheckedExec, Edge};
 use crate::operator::join::Join;
+use crate::operator::lookup::Lookup;
 use crate::operator::recompute::{Recompute, Template};
 use crate::operator::rows::Closing;
 use crate::operator::side::Side;
@@ -115,6 +116,7 @@ impl Site<'_> {
             Op::Recompute { .. } => self.recompute().await,
             Op::TopN { .. } => self.top_n(),
             Op::Close(closing) => self.close(closing),
+            Op::Lookup { key, copies, closing } => self.lookup(key, *copies, closing.clone()),
             Op::Upsert { key, deletes } => self.upsert(key, *deletes),
         }
     }
@@ -292,6 +294,17 @@ impl Site<'_> {
         side.rows = self.rows();
         let keys = vec![side.key.clone()];
         Ok((Arc::new(Close { side, closing: closing.clone() }), keys))
+    }
+
+    fn lookup(
+        &self,
+        key: &[Expr],
+        copies: bool,
+        closing: Option<Closing>,
+    ) -> Result<(Arc<dyn Operator>, Keys)> {
+        let side = self.side(0, key, None, closing)?;
+        let keys = vec![side.key.clone()];
+        Ok((Arc::new(Lookup { side, rows: self.rows(), copies }), keys))
     }
 
     fn upsert(&self, key: &[usize], deletes: Option<usize>) -> Result<(Arc<dyn Operator>, Keys)> {

@@ -8,6 +8,7 @@
 mod aggregate;
 mod interval;
 mod join;
+mod lookup;
 mod ranking;
 mod session;
 

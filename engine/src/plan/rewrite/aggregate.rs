@@ -18,8 +18,10 @@ use crate::error::{Error, Result};
 use crate::operator::rows::Closing;
 use crate::plan::info::{Info, Watermarked, bare};
 use crate::plan::node::Op;
-use crate::plan::rewrite::{Node, Rewriter, weight};
+use crate::plan::rewrite::{Node, Rewriter, rows, weight};
 
+/// How many of a row there are, where nothing tells equal ones apart.
+pub(super) const COPIES: &str = "__copies";
 /// `DISTINCT` calls of these count a value when a group first has it.
 const ONCE: [&str; 5] = ["count", "sum", "avg", "min", "max"];
 
@@ -117,6 +119,19 @@ impl Rewriter {
             closing,
         };
         self.stateful(op, vec![input.plan], &aggregate.schema, info, notes)
+    }
+
+    /// Each row once, with [`COPIES`] of it.
+    pub(super) fn counted(&mut self, input: Node) -> Result<Node> {
+        let columns = rows(&input).into_iter().map(Expr::Column).collect();
+        let calls = vec![count(lit(1i64)).alias(COPIES)];
+        let aggregate = Aggregate::try_new(Arc::new(self.leaf(0, &input)), columns, calls)?;
+        let info = self.grouped(&aggregate, &input)?;
+        let calls: Vec<&AggregateFunction> =
+            aggregate.aggr_expr.iter().map(call).collect::<Result<_>>()?;
+        let (calls, finish) = linear(&calls, &aggregate, input.plan.schema())?
+            .ok_or_else(|| Error::internal("a count that can't be subtracted from"))?;
+        self.subtract(&aggregate, input, info, calls, finish)
     }
 
     /// Keeps the groups' rows and aggregates those of touched groups anew.

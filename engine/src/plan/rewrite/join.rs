@@ -1,4 +1,4 @@
-//! Joins: of a stream with a table's snapshot, and of two streams.
+//! Joins of two streams.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +20,10 @@ impl Rewriter {
         let right = self.node(&join.right)?;
         match (left.info.streaming, right.info.streaming) {
             (true, true) => self.join_streams(join, left, right),
+            (false, true) if join.join_type == JoinType::Left && pairs_all_with_one_row(join) => {
+                let pairs = Join { join_type: JoinType::Inner, ..join.clone() };
+                self.join_table(&pairs, left, right)
+            }
             _ => self.join_table(join, left, right),
         }
     }
@@ -28,42 +32,6 @@ impl Rewriter {
     pub(super) fn leaf(&self, index: usize, input: &Node) -> LogicalPlan {
         let schema = without_weight(input.plan.schema());
         LogicalPlan::Extension(Extension { node: Arc::new(LeafNode { index, schema }) })
-    }
-
-    /// A stream joins a table's snapshot as long as no row of the table can come
-    /// out by itself, and no row of the stream is taken away later: the table may have
-    /// changed by then.
-    fn join_table(&mut self, join: &Join, left: Node, right: Node) -> Result<Node> {
-        let stream = if left.info.streaming { &left } else { &right };
-        if stream.info.retracting {
-            return Err(Error::unsupported(
-                "a join of rows that can change later with a table",
-                "join the source with the table first, then aggregate, rank or join the result",
-            ));
-        }
-        let kept = match join.join_type {
-            JoinType::Inner => true,
-            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
-                left.info.streaming
-            }
-            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
-                right.info.streaming
-            }
-            JoinType::Full => false,
-        };
-        if !kept {
-            return Err(Error::unsupported(
-                kept_of_table(join.join_type),
-                "keep the source's rows instead: source LEFT JOIN table, source WHERE … IN \
-                 (SELECT … FROM table)",
-            ));
-        }
-        let mut info = stream.info.clone();
-        info.key = None;
-        let mut made = join.clone();
-        (made.left, made.right) = (Arc::new(left.plan), Arc::new(right.plan));
-        info.watermarks.retain(|w| join.schema.has_column(&w.column));
-        Ok(Node { plan: LogicalPlan::Join(made), info })
     }
 
     fn join_streams(&mut self, join: &Join, left: Node, right: Node) -> Result<Node> {
@@ -153,13 +121,18 @@ impl Rewriter {
     }
 }
 
-fn kept_of_table(join: JoinType) -> &'static str {
-    match join {
-        JoinType::Left => "a LEFT JOIN that keeps unmatched rows of the table",
-        JoinType::Right => "a RIGHT JOIN that keeps unmatched rows of the table",
-        JoinType::Full => "a FULL JOIN that keeps unmatched rows of the table",
-        _ => "a subquery over a source that picks rows of a table",
+/// Whether every row of the left has the one row of the right for its partner: a subquery's
+/// aggregate over all rows.
+fn pairs_all_with_one_row(join: &Join) -> bool {
+    fn is_one_row(plan: &LogicalPlan) -> bool {
+        match plan {
+            LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+            LogicalPlan::Projection(projection) => is_one_row(&projection.input),
+            LogicalPlan::SubqueryAlias(alias) => is_one_row(&alias.input),
+            _ => false,
+        }
     }
+    join.on.is_empty() && join.filter.is_none() && is_one_row(&join.right)
 }
 
 fn kind(join: JoinType) -> Kind {

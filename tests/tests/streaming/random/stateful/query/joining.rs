@@ -12,9 +12,21 @@ impl Maker<'_> {
             ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"];
         let kind = *self.choices.pick(&kinds);
         let left = self.relation(depth - 1);
+        if self.choices.chance(15) {
+            let kinds = ["JOIN", "LEFT JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"];
+            let (kind, table) = (*self.choices.pick(&kinds), self.table());
+            return self.joined(kind, &left, &table);
+        }
         let less = self.choices.below(depth);
         let right = self.relation(less);
         self.joined(kind, &left, &right)
+    }
+
+    /// The lake table.
+    pub fn table(&mut self) -> Relation {
+        let exprs = [("dk", Ty::Int), ("name", Ty::Text)].map(|(name, ty)| (name.to_owned(), ty));
+        let (items, columns) = self.items(&exprs);
+        Relation { sql: format!("SELECT {items} FROM dim"), columns }
     }
 
     fn joined(&mut self, kind: &str, left: &Relation, right: &Relation) -> Relation {

@@ -1,0 +1,137 @@
+//! Joins of a stream with a table's snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, ScalarValue};
+use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, Union, lit};
+
+use crate::error::{Error, Result};
+use crate::plan::info::Info;
+use crate::plan::node::Op;
+use crate::plan::rewrite::aggregate::{COPIES, freed};
+use crate::plan::rewrite::{Node, Rewriter, closing, weight, with_weight};
+
+impl Rewriter {
+    /// A stream joins a table's snapshot as long as no row of the table can come out by
+    /// itself. Rows that are never taken away need no state for it.
+    pub(super) fn join_table(&mut self, join: &Join, left: Node, right: Node) -> Result<Node> {
+        let kept = match join.join_type {
+            JoinType::Inner => true,
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
+                left.info.streaming
+            }
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+                right.info.streaming
+            }
+            JoinType::Full => false,
+        };
+        if !kept {
+            return Err(Error::unsupported(
+                kept_of_table(join.join_type),
+                "keep the source's rows instead: source LEFT JOIN table, source WHERE … IN \
+                 (SELECT … FROM table)",
+            ));
+        }
+        let stream = if left.info.streaming { &left } else { &right };
+        if stream.info.retracting {
+            return self.lookup(join, left, right);
+        }
+        let mut info = stream.info.clone();
+        info.key = None;
+        info.watermarks.retain(|w| join.schema.has_column(&w.column));
+        let mut made = join.clone();
+        (made.left, made.right) = (Arc::new(left.plan), Arc::new(right.plan));
+        Ok(Node { plan: LogicalPlan::Join(made), info })
+    }
+
+    /// Rows that change are joined when they are put in; what they were joined with is kept.
+    fn lookup(&mut self, join: &Join, left: Node, right: Node) -> Result<Node> {
+        let on_left = left.info.streaming;
+        let (stream, table) = if on_left { (left, right) } else { (right, left) };
+        super::refuse_time(&stream, join.filter.as_slice())?;
+        let copies = stream.info.key.is_none();
+        let stream = if copies { self.counted(stream)? } else { stream };
+        let key: Vec<Column> = stream.info.key.clone().unwrap_or_default();
+        let mut info = Info {
+            streaming: true,
+            retracting: true,
+            key: None,
+            watermarks: stream.info.watermarks.clone(),
+            small: stream.info.small,
+        };
+        info.watermarks.retain(|w| join.schema.has_column(&w.column));
+        if !copies && !matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right)
+        {
+            info.key = Some(key.clone());
+        }
+        let schema = nullable(&join.schema, copies)?;
+        let count = copies.then(|| Expr::Column(Column::new_unqualified(COPIES)));
+        let tail: Vec<Expr> = count.into_iter().chain([weight()]).collect();
+        let taken = taken(join, &stream.plan, &tail)?;
+        let put_in = put_in(join, &stream.plan, table.plan, on_left, &tail)?;
+        let inputs = vec![Arc::new(put_in), Arc::new(taken)];
+        let closing = info.watermarks.first().map(|w| closing(w, &schema)).transpose()?;
+        let input = LogicalPlan::Union(Union { inputs, schema });
+        let op = Op::Lookup { key: key.into_iter().map(Expr::Column).collect(), copies, closing };
+        let notes = vec![format!("keeps what each row was joined with; {}", freed(&info))];
+        self.stateful(op, vec![input], &join.schema, info, notes)
+    }
+}
+
+/// The rows that are put in, joined.
+fn put_in(
+    join: &Join,
+    stream: &LogicalPlan,
+    table: LogicalPlan,
+    on_left: bool,
+    tail: &[Expr],
+) -> Result<LogicalPlan> {
+    let stream = Filter::try_new(weight().gt(lit(0i64)), Arc::new(stream.clone()))?;
+    let (stream, table) = (Arc::new(LogicalPlan::Filter(stream)), Arc::new(table));
+    let mut made = join.clone();
+    (made.left, made.right) = if on_left { (stream, table) } else { (table, stream) };
+    let joined = LogicalPlan::Join(made).recompute_schema()?;
+    let columns = join.schema.columns().into_iter().map(Expr::Column);
+    let exprs = columns.chain(tail.iter().cloned()).collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(joined))?))
+}
+
+/// The rows that are taken away, with NULLs for what they were joined with.
+fn taken(join: &Join, stream: &LogicalPlan, tail: &[Expr]) -> Result<LogicalPlan> {
+    let rows = Filter::try_new(weight().lt(lit(0i64)), Arc::new(stream.clone()))?;
+    let exprs = join.schema.iter().map(|(qualifier, field)| {
+        let column = Column::new(qualifier.cloned(), field.name());
+        if stream.schema().has_column(&column) {
+            return Ok(Expr::Column(column));
+        }
+        let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
+        Ok(null.alias_qualified(qualifier.cloned(), field.name()))
+    });
+    let mut exprs = exprs.collect::<Result<Vec<_>>>()?;
+    exprs.extend(tail.iter().cloned());
+    let rows = Arc::new(LogicalPlan::Filter(rows));
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, rows)?))
+}
+
+/// The columns of the joined rows, NULL where they were taken away, and those behind them.
+fn nullable(schema: &DFSchema, copies: bool) -> Result<DFSchemaRef> {
+    let mut fields: Vec<_> = schema
+        .iter()
+        .map(|(of, field)| (of.cloned(), Arc::new(field.as_ref().clone().with_nullable(true))))
+        .collect();
+    if copies {
+        fields.push((None, Arc::new(Field::new(COPIES, DataType::Int64, true))));
+    }
+    with_weight(&DFSchema::new_with_metadata(fields, HashMap::new())?)
+}
+
+fn kept_of_table(join: JoinType) -> &'static str {
+    match join {
+        JoinType::Left => "a LEFT JOIN that keeps unmatched rows of the table",
+        JoinType::Right => "a RIGHT JOIN that keeps unmatched rows of the table",
+        JoinType::Full => "a FULL JOIN that keeps unmatched rows of the table",
+        _ => "a subquery over a source that picks rows of a table",
+    }
+}
