@@ -7,6 +7,7 @@
 mod text;
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -60,6 +61,7 @@ fn few(stateful: &Stateful) -> bool {
     let appends = || stateful.inputs.iter().all(|input| !has_weight(input.schema().as_arrow()));
     match &stateful.op {
         Op::TopN { key, .. } => key.is_empty() && appends(),
+        Op::Lookup { key, copies, .. } => key.is_empty() && !copies,
         op => op.from_nothing() && appends(),
     }
 }
@@ -78,7 +80,7 @@ fn draw(node: &LogicalPlan, depth: usize, root: bool, out: &mut String) -> Resul
     let shown = root || !only_renames(node);
     let mut below = String::new();
     let mut streaming = false;
-    for input in node.inputs() {
+    for input in inputs(node) {
         streaming |= draw(input, depth + usize::from(shown), false, &mut below)?;
     }
     let (note, own) = annotate(node, streaming)?;
@@ -89,6 +91,19 @@ fn draw(node: &LogicalPlan, depth: usize, root: bool, out: &mut String) -> Resul
     }
     out.push_str(&below);
     Ok(own)
+}
+
+/// What is drawn below a node. A lookup's rows that are put in and those that are taken away
+/// come from the same place.
+fn inputs(node: &LogicalPlan) -> Vec<&LogicalPlan> {
+    let Some(join) = as_stateful(node).and_then(Stateful::looked_up) else { return node.inputs() };
+    fn side(side: &Arc<LogicalPlan>) -> &LogicalPlan {
+        match side.as_ref() {
+            LogicalPlan::Filter(put_in) if has_weight(side.schema().as_arrow()) => &put_in.input,
+            table => table,
+        }
+    }
+    vec![side(&join.left), side(&join.right)]
 }
 
 fn only_renames(node: &LogicalPlan) -> bool {

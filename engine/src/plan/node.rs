@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use datafusion::common::{Column, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result as DfResult};
-use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, SortExpr, UserDefinedLogicalNodeCore};
 
 use crate::operator::join::Kind;
 use crate::operator::rows::Closing;
@@ -118,6 +118,21 @@ impl Op {
     }
 }
 
+impl Stateful {
+    /// The join of a lookup's rows that are put in with their table.
+    pub fn looked_up(&self) -> Option<&Join> {
+        let (Op::Lookup { .. }, [LogicalPlan::Union(union)]) = (&self.op, self.inputs.as_slice())
+        else {
+            return None;
+        };
+        let LogicalPlan::Projection(put_in) = union.inputs.first()?.as_ref() else { return None };
+        match put_in.input.as_ref() {
+            LogicalPlan::Join(join) => Some(join),
+            _ => None,
+        }
+    }
+}
+
 impl PartialEq for Stateful {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
@@ -184,7 +199,11 @@ impl UserDefinedLogicalNodeCore for Stateful {
                 let column = self.schema.field(closing.column).name();
                 write!(f, "EmitOnWindowClose: {column}")
             }
-            Op::Lookup { key, .. } => write!(f, "Lookup: by=[{}]", list(key)),
+            Op::Lookup { key, .. } => {
+                let join = self.looked_up().map(|join| LogicalPlan::Join(join.clone()));
+                let join = join.map(|join| join.display().to_string()).unwrap_or_default();
+                write!(f, "Lookup: {}, by=[{}]", join.trim_end_matches([':', ' ']), list(key))
+            }
             Op::Upsert { key, .. } => {
                 let names: Vec<&str> =
                     key.iter().map(|i| self.schema.field(*i).name().as_str()).collect();

@@ -44,6 +44,20 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT id FROM orders o WHERE NOT EXISTS \
          (SELECT 1 FROM products p WHERE p.product = o.product)",
     ),
+    (
+        "lookup",
+        "SELECT a.owner, p.name FROM accounts a LEFT JOIN products p ON a.balance = p.product",
+    ),
+    (
+        "lookup_without_key",
+        "SELECT t.n, p.name FROM (SELECT count(*) AS n FROM orders GROUP BY user_id) t \
+         JOIN products p ON t.n = p.product",
+    ),
+    (
+        "subqueries",
+        "SELECT EXISTS (SELECT 1 FROM refunds r WHERE r.id = o.id) AS refunded, \
+         count(*) FILTER (WHERE amount > (SELECT avg(price) FROM products)) AS dear FROM orders o GROUP BY 1",
+    ),
     ("time_of_the_epoch", "SELECT id, now() AS seen FROM orders"),
     ("aggregate", "SELECT user_id, count(*), sum(amount) FROM orders GROUP BY user_id"),
     (

@@ -62,8 +62,8 @@ impl Rewriter {
             small: stream.info.small,
         };
         info.watermarks.retain(|w| join.schema.has_column(&w.column));
-        if !copies && !matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right)
-        {
+        let pairs = matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right);
+        if !copies && (!pairs || table.plan.max_rows() == Some(1)) {
             info.key = Some(key.clone());
         }
         let schema = nullable(&join.schema, copies)?;
