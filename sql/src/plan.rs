@@ -56,6 +56,9 @@ pub fn state(objects: &Arc<Objects>, partitions: usize, memory: u64) -> Result<S
     options.optimizer.enable_distinct_aggregation_soft_limit = false;
     // Its first groups by some order panic where NaN is among them.
     options.optimizer.enable_topk_aggregation = false;
+    // Pushed down to the scans, a struct's field takes a column along a second time where two
+    // columns are the same one: the plan fails.
+    options.optimizer.enable_leaf_expression_pushdown = false;
     let mut config = SessionConfig::from(options);
     if partitions > 0 {
         config = config.with_target_partitions(partitions);

@@ -33,7 +33,7 @@ impl AnalyzerRule for SubqueriesInProjections {
             LogicalPlan::Values(values) if any_subquery(values.values.iter().flatten())? => {
                 projections(values)
             }
-            LogicalPlan::Projection(_) => converted(node),
+            LogicalPlan::Projection(_) => projection(node),
             LogicalPlan::Join(join) => sides(join),
             LogicalPlan::Aggregate(_)
             | LogicalPlan::Window(_)
@@ -73,7 +73,7 @@ fn projections(values: Values) -> Result<Transformed<LogicalPlan>> {
     let row = |row: Vec<Expr>| {
         let exprs = row.into_iter().zip(fields).map(|(expr, field)| expr.alias(field.name()));
         let one = LogicalPlanBuilder::empty(true).project(exprs.collect::<Vec<_>>())?.build()?;
-        Ok(Arc::new(converted(one)?.data))
+        Ok(Arc::new(projection(one)?.data))
     };
     let mut rows = values.values.into_iter().map(row).collect::<Result<Vec<_>>>()?;
     Ok(Transformed::yes(match rows.len() {
@@ -82,17 +82,15 @@ fn projections(values: Values) -> Result<Transformed<LogicalPlan>> {
     }))
 }
 
-/// A projection whose subqueries are scalar ones.
-fn converted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let Some(input) = node.inputs().first().map(|input| Arc::clone(input.schema())) else {
-        return Ok(Transformed::no(node));
-    };
-    let names = NamePreserver::new(&node);
-    node.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let expr = expr.transform_up(|expr| scalar(expr, &input))?;
-        Ok(expr.update_data(|expr| name.restore(expr)))
-    })
+/// A projection whose subqueries are scalar ones; DataFusion takes those as they are.
+fn projection(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let others = |expr: &Expr| Ok(is_subquery(expr) && !matches!(expr, Expr::ScalarSubquery(_)));
+    for expr in node.expressions() {
+        if expr.exists(others)? {
+            return below(node);
+        }
+    }
+    Ok(Transformed::no(node))
 }
 
 /// The node with its subqueries in a projection of its input.
@@ -198,19 +196,27 @@ impl Side {
 
     /// The expression with columns for its subqueries.
     fn moved(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
+        let schema = Arc::clone(self.input.schema());
         expr.transform_down(|expr| {
             if !is_subquery(&expr) {
                 return Ok(Transformed::no(expr));
             }
-            let subquery = scalar(expr, self.input.schema())?.data;
-            let known = self.exprs.iter().position(|own| *own == subquery);
-            let nth = known.unwrap_or_else(|| {
-                self.exprs.push(subquery);
-                self.exprs.len() - 1
-            });
-            let column = Column::new_unqualified(self.name(nth));
-            Ok(Transformed::new(Expr::Column(column), true, TreeNodeRecursion::Jump))
+            let value = scalar(expr, &schema)?.data.transform_down(|expr| match expr {
+                Expr::ScalarSubquery(_) => Ok(Transformed::yes(self.column(expr))),
+                expr => Ok(Transformed::no(expr)),
+            })?;
+            Ok(Transformed::new(value.data, value.transformed, TreeNodeRecursion::Jump))
         })
+    }
+
+    /// The column of a subquery. One that is there already is the same.
+    fn column(&mut self, subquery: Expr) -> Expr {
+        let known = self.exprs.iter().position(|own| *own == subquery);
+        let nth = known.unwrap_or_else(|| {
+            self.exprs.push(subquery);
+            self.exprs.len() - 1
+        });
+        Expr::Column(Column::new_unqualified(self.name(nth)))
     }
 
     fn name(&self, nth: usize) -> String {
