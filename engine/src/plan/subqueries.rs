@@ -1,9 +1,9 @@
 //! Subqueries wherever an expression may stand.
 //!
 //! DataFusion 55 makes joins of subqueries in filters, and of scalar ones in projections. So
-//! those in aggregates, windows, sorts and conditions of joins go into a projection below
-//! them, and `EXISTS`, `IN`, `ANY` and `ALL` there become scalar ones: whether there are rows
-//! is whether their count is above 0.
+//! those in aggregates, windows, sorts and conditions of joins, and those among the columns
+//! that are not scalar, become columns of a projection below. `EXISTS`, `IN`, `ANY` and `ALL`
+//! are conditions over scalar ones: there are rows where their count is above 0.
 
 use std::sync::Arc;
 
