@@ -118,29 +118,36 @@ fn below(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// The join with the subqueries of its condition in projections of its sides, each where the
 /// columns beside it come from.
 fn sides(mut join: Join) -> Result<Transformed<LogicalPlan>> {
-    let Some(filter) = join
-        .filter
-        .take_if(|filter| filter.exists(|expr| Ok(is_subquery(expr))).unwrap_or_default())
-    else {
+    if !any_subquery(&join.filter)? {
         return Ok(Transformed::no(LogicalPlan::Join(join)));
-    };
+    }
     let was = Arc::clone(&join.schema);
     let mut left = Side::new(&join.left, "__subquery_left");
     let mut right = Side::new(&join.right, "__subquery_right");
-    let filter = filter.transform_down(|expr| {
-        if !any_subquery([&expr])? {
-            return Ok(Transformed::new(expr, false, TreeNodeRecursion::Jump));
-        }
-        let columns = columns(&expr)?;
-        let (on_left, on_right) = (left.has(&columns), right.has(&columns));
-        let moved = match (on_left, on_right) {
-            (true, _) if !columns.is_empty() || is_subquery(&expr) => left.moved(expr)?,
-            (false, true) => right.moved(expr)?,
-            _ => return Ok(Transformed::no(expr)),
-        };
-        Ok(Transformed::new(moved.data, true, TreeNodeRecursion::Jump))
-    })?;
-    join.filter = Some(filter.data);
+    let filter = join
+        .filter
+        .take()
+        .map(|filter| {
+            filter
+                .transform_down(|expr| {
+                    if !any_subquery([&expr])? {
+                        return Ok(Transformed::new(expr, false, TreeNodeRecursion::Jump));
+                    }
+                    let columns = columns(&expr)?;
+                    let (on_left, on_right) = (left.has(&columns), right.has(&columns));
+                    let moved = match (on_left, on_right) {
+                        (true, _) if !columns.is_empty() || is_subquery(&expr) => {
+                            left.moved(expr)?
+                        }
+                        (false, true) => right.moved(expr)?,
+                        _ => return Ok(Transformed::no(expr)),
+                    };
+                    Ok(Transformed::new(moved.data, true, TreeNodeRecursion::Jump))
+                })
+                .data()
+        })
+        .transpose()?;
+    join.filter = filter;
     join.left = Arc::new(left.projected()?);
     join.right = Arc::new(right.projected()?);
     shaped(LogicalPlan::Join(join).recompute_schema()?, &was)

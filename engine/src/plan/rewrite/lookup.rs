@@ -8,6 +8,7 @@ use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, ScalarValue};
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, Union, lit};
 
 use crate::error::{Error, Result};
+use crate::plan::as_stateful;
 use crate::plan::info::Info;
 use crate::plan::node::Op;
 use crate::plan::rewrite::aggregate::{COPIES, freed};
@@ -51,7 +52,7 @@ impl Rewriter {
         let on_left = left.info.streaming;
         let (stream, table) = if on_left { (left, right) } else { (right, left) };
         super::refuse_time(&stream, join.filter.as_slice())?;
-        let copies = stream.info.key.is_none();
+        let copies = stream.info.key.is_none() || !is_net(&stream.plan);
         let stream = if copies { self.counted(stream)? } else { stream };
         let key: Vec<Column> = stream.info.key.clone().unwrap_or_default();
         let mut info = Info {
@@ -77,6 +78,15 @@ impl Rewriter {
         let op = Op::Lookup { key: key.into_iter().map(Expr::Column).collect(), copies, closing };
         let notes = vec![format!("keeps what each row was joined with; {}", freed(&info))];
         self.stateful(op, vec![input], &join.schema, info, notes)
+    }
+}
+
+/// Whether what an epoch puts in stays. A join of two streams pairs what one side takes away
+/// with what the other puts in, and takes the pair away in the same epoch.
+fn is_net(stream: &LogicalPlan) -> bool {
+    match as_stateful(stream) {
+        Some(stateful) => !matches!(stateful.op, Op::Join { .. }),
+        None => stream.inputs().into_iter().all(is_net),
     }
 }
 
