@@ -77,15 +77,19 @@ impl Maker<'_> {
         let from = self.from(&input);
         let kept = sortable(&input.columns);
         let mut exprs = Self::plain(&self.some(&kept, 3));
-        for _ in 0..=self.choices.below(2) {
-            let call = self.window_call(&kept);
+        for nth in 0..=self.choices.below(2) {
+            // Which of two equal rows comes first is for each call by itself: beside one that
+            // tells them apart, others are the same for both.
+            let kinds: &[usize] = if nth == 0 { &[0, 1, 2, 3, 4, 5, 6, 7, 8] } else { &[0, 2, 7] };
+            let kind = *self.choices.pick(kinds);
+            let call = self.window_call(&kept, kind);
             exprs.push(call);
         }
         let (items, columns) = self.items(&exprs);
         Relation { sql: format!("SELECT {items} FROM {from}"), columns }
     }
 
-    fn window_call(&mut self, columns: &[Column]) -> (String, Ty) {
+    fn window_call(&mut self, columns: &[Column], kind: usize) -> (String, Ty) {
         let partition = self.partition(columns);
         let order = self.total_order(columns);
         let summed = *self.choices.pick(&[Ty::Int, Ty::Decimal]);
@@ -97,7 +101,7 @@ impl Maker<'_> {
             " ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING",
         ];
         let frame = *self.choices.pick(&frames);
-        let (call, ty) = match self.choices.below(9) {
+        let (call, ty) = match kind {
             0 => {
                 let total = partition.trim_end();
                 return (format!("count(*) OVER ({total})"), Ty::Int);
