@@ -45,6 +45,8 @@ use crate::source::{Reader, Source};
 const PARTITION: PartitionId = 0;
 /// Object stores are asked for new files no more often than this.
 const BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
+/// Between the first look at new files and the second, when the engine starts.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// Footers read at a time.
 const CONCURRENT_FOOTERS: usize = 16;
 
@@ -250,23 +252,21 @@ impl Shared {
         if discovery.listed && (!self.watch || recent && !self.place.is_local()) {
             return Ok(discovery.log.end());
         }
-        discovery.looked = Some(Instant::now());
-        let files = self.place.list().await?;
-        if files.is_empty() && !self.watch {
-            return Err(self.fault(format!("{} matches no file", self.place.shown())));
-        }
-        let mut new = Vec::new();
-        for file in files {
-            match discovery.log.find(&file.location) {
-                Some(known) => self.check_unchanged(known, &file)?,
-                None => new.push(file),
-            }
-        }
+        let first_look = discovery.looked.replace(Instant::now()).is_none();
+        let mut new = self.unknown(&discovery.log).await?;
         if discovery.listed {
-            // What comes while we watch may still be written: it must look the same twice.
+            // What comes while we watch may still be written: it must look the same twice. What
+            // came before we did is looked at again at once.
             let stamp = |file: &ObjectMeta| (file.size, file.last_modified.timestamp_micros());
-            let seen: HashMap<_, _> =
-                new.iter().map(|file| (file.location.clone(), stamp(file))).collect();
+            let stamps = |files: &[ObjectMeta]| -> HashMap<_, _> {
+                files.iter().map(|file| (file.location.clone(), stamp(file))).collect()
+            };
+            if first_look && !new.is_empty() {
+                discovery.growing = stamps(&new);
+                tokio::time::sleep(SECOND_LOOK).await;
+                new = self.unknown(&discovery.log).await?;
+            }
+            let seen = stamps(&new);
             new.retain(|file| discovery.growing.get(&file.location) == Some(&stamp(file)));
             discovery.growing = seen;
         }
@@ -281,6 +281,22 @@ impl Shared {
             discovery.log.append(measured).await?;
         }
         Ok(discovery.log.end())
+    }
+
+    /// The files that are there and not in the log.
+    async fn unknown(&self, log: &FileLog) -> Result<Vec<ObjectMeta>> {
+        let files = self.place.list().await?;
+        if files.is_empty() && !self.watch {
+            return Err(self.fault(format!("{} matches no file", self.place.shown())));
+        }
+        let mut new = Vec::new();
+        for file in files {
+            match log.find(&file.location) {
+                Some(known) => self.check_unchanged(known, &file)?,
+                None => new.push(file),
+            }
+        }
+        Ok(new)
     }
 
     /// How far each file takes the log: its bytes, or its rows.

@@ -190,6 +190,11 @@ async fn files_that_come_later_follow_at_the_end() {
     let rows = again.open(vec![0]).unwrap().read(&range(first, second)).await.unwrap();
     assert_eq!(ids(&rows), (10..20).collect::<Vec<_>>());
     assert_eq!(end(&again).await, second);
+
+    // What came in between is there at the first look.
+    put("b.json", json_lines(20..30));
+    let again = FilesSource::new("f", schema(), &watch, log()).unwrap();
+    assert!(end(&again).await > second);
 }
 
 #[tokio::test]
