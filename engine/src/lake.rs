@@ -65,6 +65,19 @@ pub struct LakeTable {
     version: watch::Sender<u64>,
     checkpointing: Arc<AtomicBool>,
     unneeded: Arc<Unneeded>,
+    contents: RwLock<Contents>,
+}
+
+/// How the rows of a table come to change: whether a query can follow it commit by commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// What was inserted: rows are only ever added.
+    #[default]
+    Inserted,
+    /// The result of a query that only ever adds rows.
+    Growing,
+    /// The result of a query whose rows change.
+    Changing,
 }
 
 /// What a new table looks like.
@@ -156,11 +169,21 @@ impl LakeTable {
             version: watch::Sender::new(version),
             checkpointing: Arc::default(),
             unneeded: Arc::default(),
+            contents: RwLock::default(),
         }))
     }
 
     pub fn name(&self) -> &str {
         &self.place.name
+    }
+
+    /// How its rows come to change.
+    pub fn contents(&self) -> Contents {
+        *self.contents.read()
+    }
+
+    pub fn set_contents(&self, contents: Contents) {
+        *self.contents.write() = contents;
     }
 
     pub fn location(&self) -> Url {

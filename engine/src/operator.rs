@@ -24,6 +24,7 @@ pub mod invariants;
 pub mod join;
 pub mod lookup;
 pub mod numbers;
+pub mod once;
 pub mod recompute;
 pub mod rows;
 pub mod sessions;

@@ -24,7 +24,7 @@ pub mod scan;
 pub mod subqueries;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -68,6 +68,12 @@ pub struct Input {
     pub slot: Arc<Slot>,
 }
 
+impl Input {
+    fn new(declared: DeclaredSource) -> Self {
+        Self { declared, projection: Vec::new(), slot: Arc::default() }
+    }
+}
+
 /// How a query is to be planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlanOptions {
@@ -83,7 +89,6 @@ pub struct PlanOptions {
 
 /// A query that passed the checks, ready to be executed epoch by epoch.
 pub struct ContinuousPlan {
-    logical: LogicalPlan,
     state: SessionState,
     inputs: BTreeMap<String, Input>,
     tables: BTreeMap<String, Arc<LakeTable>>,
@@ -114,20 +119,22 @@ impl ContinuousPlan {
         state = configure(state);
         if !check::check(&plan)? {
             return Err(Error::invalid_hint(
-                "the query reads no source, so nothing would ever change it",
-                "use CREATE VIEW for a query over tables, or INSERT INTO to run it once",
+                "the query reads neither a source nor a table, so nothing would ever change it",
+                "use CREATE VIEW, or INSERT INTO to run it once",
             ));
         }
         let timed = check::depends_on_time(&plan);
-        let mut inputs = BTreeMap::new();
-        let mut tables = BTreeMap::new();
+        let (mut inputs, mut tables) = (BTreeMap::new(), BTreeMap::new());
         let logical = plan
             .transform_up_with_subqueries(|node| substitute(node, &mut inputs, &mut tables))?
             .data;
         let optimized = state.optimize(&logical)?;
         check::refuse_lateral(&optimized)?;
-        let mut rewriter = Rewriter::new(options.on_close);
+        let mut rewriter = Rewriter::new(options.on_close, inputs);
         let Node { plan: incremental, info } = rewriter.query(&optimized)?;
+        let inputs = rewriter.inputs;
+        let read = lakes(&incremental)?;
+        tables.retain(|name, _| read.contains(name));
         let shards = match options.shards {
             0 => state.config().target_partitions(),
             shards => shards,
@@ -138,7 +145,6 @@ impl ContinuousPlan {
         let (planned, checked) = (None, options.checked);
         let late_inputs = late::inputs(&incremental)?;
         let mut this = Self {
-            logical,
             state,
             inputs,
             tables,
@@ -222,17 +228,10 @@ impl ContinuousPlan {
     }
 
     async fn plan_for(&self, epoch: &EpochPlan) -> Result<Planned> {
-        let mut state = self.state.clone();
-        let now = DateTime::from_timestamp_micros(epoch.timestamp_us);
-        state.execution_props_mut().query_execution_start_time = now;
         let physical = match &self.states {
-            None => {
-                let logical = self.with_snapshots(&self.logical, &epoch.tables).await?;
-                state.create_physical_plan(&logical).await?
-            }
+            None => self.plan_stateless(self.incremental.clone(), epoch).await?,
             Some(states) => {
-                let logical = self.with_snapshots(&self.incremental, &epoch.tables).await?;
-                let logical = if self.timed { fold_time(logical, &state)? } else { logical };
+                let (logical, state) = self.fixed(&self.incremental, epoch).await?;
                 states.begin_plan();
                 let planner = physical::planner(Arc::clone(states), &state, self.checked);
                 let plan = planner.create_physical_plan(&logical, &state).await?;
@@ -248,12 +247,21 @@ impl ContinuousPlan {
         part: LogicalPlan,
         epoch: &EpochPlan,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (logical, state) = self.fixed(&part, epoch).await?;
+        Ok(DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?)
+    }
+
+    /// A plan with its tables and its time as they are in `epoch`.
+    async fn fixed(
+        &self,
+        plan: &LogicalPlan,
+        epoch: &EpochPlan,
+    ) -> Result<(LogicalPlan, SessionState)> {
         let mut state = self.state.clone();
         let now = DateTime::from_timestamp_micros(epoch.timestamp_us);
         state.execution_props_mut().query_execution_start_time = now;
-        let logical = self.with_snapshots(&part, &epoch.tables).await?;
-        let logical = if self.timed { fold_time(logical, &state)? } else { logical };
-        Ok(DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?)
+        let plan = self.with_snapshots(plan, &epoch.tables).await?;
+        Ok((if self.timed { fold_time(plan, &state)? } else { plan }, state))
     }
 
     /// The logical plan with every lake table fixed at its recorded version.
@@ -375,11 +383,19 @@ fn as_stateful(node: &LogicalPlan) -> Option<&Stateful> {
 fn fold_time(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     let now = state.execution_props().query_execution_start_time;
     let folded = plan.transform_up(|node| {
-        if matches!(node, LogicalPlan::Extension(_) | LogicalPlan::TableScan(_)) {
-            return Ok(Transformed::no(node));
-        }
-        let mut schema = DFSchema::empty();
-        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+        let schema = match &node {
+            LogicalPlan::Extension(_) => return Ok(Transformed::no(node)),
+            // Its filters see columns that it does not put out.
+            LogicalPlan::TableScan(scan) => {
+                DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?
+            }
+            node => {
+                let mut schema = DFSchema::empty();
+                node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+                schema
+            }
+        };
+        let named = !matches!(node, LogicalPlan::TableScan(_));
         let context = SimplifyContext::builder()
             .with_schema(Arc::new(schema))
             .with_config_options(Arc::clone(state.config_options()))
@@ -392,8 +408,8 @@ fn fold_time(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
             }
             let name = expr.schema_name().to_string();
             let folded = simplifier.simplify(expr)?;
-            let same = folded.schema_name().to_string() == name;
-            Ok(Transformed::yes(if same { folded } else { folded.alias(name) }))
+            let renamed = named && folded.schema_name().to_string() != name;
+            Ok(Transformed::yes(if renamed { folded.alias(name) } else { folded }))
         })
     })?;
     Ok(folded.data)
@@ -425,6 +441,20 @@ fn rescan(
     Ok(LogicalPlan::TableScan(scan))
 }
 
+/// The names of the lake tables that a plan scans.
+fn lakes(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(table) = as_lake(&source_as_provider(&scan.source)?)
+        {
+            names.insert(table.name().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
+}
+
 /// Puts an [`EpochTable`] for a source, and collects the lake tables.
 fn substitute(
     node: LogicalPlan,
@@ -435,11 +465,7 @@ fn substitute(
     let provider = source_as_provider(&scan.source)?;
     if let Some(table) = as_source(&provider) {
         let name = table.declared.source.name().to_owned();
-        let input = inputs.entry(name).or_insert_with(|| Input {
-            declared: table.declared.clone(),
-            projection: Vec::new(),
-            slot: Arc::default(),
-        });
+        let input = inputs.entry(name).or_insert_with(|| Input::new(table.declared.clone()));
         let epoch = EpochTable { declared: table.declared.clone(), slot: Arc::clone(&input.slot) };
         return Ok(Transformed::yes(rescan(scan, Arc::new(epoch))?));
     }

@@ -25,6 +25,7 @@ use crate::lease::{self, Lease};
 use crate::metrics::QueryMetrics;
 use crate::progress::Progress;
 use crate::query::{Query, QuerySpec, Surroundings};
+use crate::source::delta::DELTA;
 use crate::source::memory::MemoryBroker;
 use crate::source::{DeclaredSource, OnError};
 use crate::state::Snapshots;
@@ -234,7 +235,7 @@ impl Engine {
             (false, true) => QueryState::Stopped,
             (false, false) => QueryState::Running,
         };
-        let followed = sources.iter().filter(|source| source.source.connector() == "delta");
+        let followed = sources.iter().filter(|source| source.source.connector() == DELTA);
         let handle = Arc::new(QueryHandle {
             follows: followed.map(|source| source.source.name().to_owned()).collect(),
             spec,

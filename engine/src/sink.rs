@@ -14,6 +14,11 @@ use crate::lake::mask::Masks;
 /// Takes the output of a continuous query, epoch by epoch.
 #[async_trait]
 pub trait Sink: std::fmt::Debug + Send + Sync {
+    /// The name of the table that it writes, if it is one.
+    fn table(&self) -> Option<&str> {
+        None
+    }
+
     /// The last epoch that this query committed; `None` before the first.
     ///
     /// Read from the durable log, not from memory: it also settles a commit

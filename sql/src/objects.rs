@@ -1,6 +1,6 @@
 //! What the names in a database stand for, as DataFusion's schema provider.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -82,8 +82,6 @@ impl Object {
 #[derive(Debug)]
 pub struct Objects {
     by_name: RwLock<BTreeMap<String, Object>>,
-    /// Views whose rows never change once they are there.
-    growing: RwLock<BTreeSet<String>>,
     /// By query, the table of its late rows.
     beside: RwLock<BTreeMap<String, Arc<LakeTable>>>,
     /// Weak, since the plans that the engine holds refer to us.
@@ -94,7 +92,6 @@ impl Objects {
     pub fn new(engine: &Arc<Engine>) -> Self {
         Self {
             by_name: RwLock::default(),
-            growing: RwLock::default(),
             beside: RwLock::default(),
             engine: Arc::downgrade(engine),
         }
@@ -121,25 +118,6 @@ impl Objects {
         let late: Vec<_> = self.beside.read().values().cloned().collect();
         let late = late.into_iter().map(|table| (table.name().to_owned(), table));
         self.all().into_iter().filter_map(table).chain(late).collect()
-    }
-
-    /// Says whether the rows of a view never change once they are there.
-    pub fn set_growing(&self, view: &str, grows: bool) {
-        match grows {
-            true => self.growing.write().insert(view.to_owned()),
-            false => self.growing.write().remove(view),
-        };
-    }
-
-    /// The view behind a table that a plan reads, and whether it only grows.
-    pub fn view_of(&self, table: &LakeTable) -> Option<(Arc<LakeTable>, bool)> {
-        match self.get(table.name())? {
-            Object::MaterializedView(view) if std::ptr::eq(view.as_ref(), table) => {
-                let grows = self.growing.read().contains(table.name());
-                Some((view, grows))
-            }
-            _ => None,
-        }
     }
 
     /// The table of a query's late rows.

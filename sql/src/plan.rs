@@ -11,23 +11,22 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScanBuilder, cast};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Ident, Query, Statement as SqlStatement};
 
 use tidemill_engine::lake::LakeTable;
 use tidemill_engine::plan::with_rules;
-use tidemill_engine::source::delta::DeltaSource;
+use tidemill_engine::source::DeclaredSource;
 use tidemill_engine::source::table::SourceTable;
-use tidemill_engine::source::{DeclaredSource, OnError};
 
 use crate::asof::AsOfJoins;
 use crate::error::{Error, Result};
@@ -209,59 +208,6 @@ pub fn sources(plan: &LogicalPlan) -> Result<Vec<DeclaredSource>> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found)
-}
-
-/// The plan of a continuous query that reads no source, with the views in it followed
-/// commit by commit. Beside a source, or where their rows change, they are tables, and read
-/// as they are.
-pub fn followed(plan: LogicalPlan, objects: &Objects) -> Result<LogicalPlan> {
-    if !sources(&plan)?.is_empty() {
-        return Ok(plan);
-    }
-    let mut changing = None;
-    let plan = plan.transform_up_with_subqueries(|node| {
-        let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
-        let provider = source_as_provider(&scan.source)?;
-        let lake = (provider.as_ref() as &dyn Any).downcast_ref::<LakeTable>();
-        let Some((view, grows)) = lake.and_then(|lake| objects.view_of(lake)) else {
-            return Ok(Transformed::no(node));
-        };
-        if !grows {
-            changing = Some(view.name().to_owned());
-            return Ok(Transformed::no(node));
-        }
-        let table = Arc::new(SourceTable::new(following(view)));
-        let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(table))
-            .with_projection(scan.projection.clone())
-            .with_filters(scan.filters.clone())
-            .with_fetch(scan.fetch)
-            .build()?;
-        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
-    })?;
-    match changing {
-        Some(view) if !plan.transformed => Err(Error::refused(format!(
-            "rows of \"{view}\" change after they were written, and only a view that grows can be \
-             followed"
-        ))
-        .with_hint(
-            "write the query over the sources of that view, or compute it when it is read: \
-             CREATE VIEW",
-        )),
-        _ => Ok(plan.data),
-    }
-}
-
-/// A view as a source.
-fn following(view: Arc<LakeTable>) -> DeclaredSource {
-    DeclaredSource {
-        source: Arc::new(DeltaSource::new(view)),
-        on_error: OnError::Fail,
-        max_rows_per_epoch: None,
-        primary_key: Vec::new(),
-        deletes: None,
-        watermark: None,
-        keeps_late: false,
-    }
 }
 
 /// The lake tables that a plan reads.

@@ -328,7 +328,7 @@ impl Session {
                 .with_hint("give it a SELECT or a CREATE MATERIALIZED VIEW"));
             }
         };
-        plan::followed(plan::query(&self.state(), query).await?, &self.database.objects)
+        plan::query(&self.state(), query).await
     }
 
     /// Settings are DataFusion's, such as `datafusion.execution.target_partitions`;

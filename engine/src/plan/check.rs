@@ -8,20 +8,21 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use crate::error::{Error, Result};
-use crate::plan::as_source;
+use crate::plan::{as_lake, as_source};
 
 /// Refuses what no rule can maintain, wherever it stands; answers whether the plan
-/// reads a source at all.
+/// reads a source or a table at all.
 pub fn check(plan: &LogicalPlan) -> Result<bool> {
-    let mut streaming = false;
+    let mut reads = false;
     plan.apply_with_subqueries(|node| {
         refuse_volatile(node)?;
         if let LogicalPlan::TableScan(scan) = node {
-            streaming |= as_source(&source_as_provider(&scan.source)?).is_some();
+            let provider = source_as_provider(&scan.source)?;
+            reads |= as_source(&provider).is_some() || as_lake(&provider).is_some();
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(streaming)
+    Ok(reads)
 }
 
 /// Why a node over rows of a source has no rule.

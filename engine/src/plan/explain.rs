@@ -19,6 +19,7 @@ use crate::changelog::has_weight;
 use crate::error::Result;
 use crate::plan::node::{Op, Stateful};
 use crate::plan::{ContinuousPlan, as_epoch, as_lake, as_stateful};
+use crate::source::delta::DELTA;
 
 /// Draws the incremental plan, indented by two blanks a level.
 pub fn explain(plan: &ContinuousPlan) -> Result<String> {
@@ -121,8 +122,11 @@ fn annotate(node: &LogicalPlan, streaming: bool) -> Result<(String, bool)> {
         let provider = source_as_provider(&scan.source)?;
         if let Some(table) = as_epoch(&provider) {
             let source = &table.declared.source;
-            let kind = if source.bounded() { "bounded " } else { "" };
-            let note = format!("{kind}source, {}, append-only", source.connector());
+            let note = match (source.connector(), source.bounded()) {
+                (DELTA, _) => "lake table, what each commit adds; append-only".to_owned(),
+                (connector, true) => format!("bounded source, {connector}, append-only"),
+                (connector, false) => format!("source, {connector}, append-only"),
+            };
             return Ok((note, true));
         }
         let what = as_lake(&provider).map_or("table", |_| "lake table");

@@ -84,7 +84,7 @@ fn late(stateful: &Stateful, input: usize) -> Option<(Expr, Closing)> {
         },
         Op::TopN { closing, .. } => closing.as_ref().map(column),
         Op::Close(closing) => Some(column(closing)),
-        Op::Lookup { .. } | Op::Upsert { .. } => None,
+        Op::Lookup { .. } | Op::Once | Op::Upsert { .. } => None,
     }
 }
 

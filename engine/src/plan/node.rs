@@ -64,6 +64,8 @@ pub enum Op {
         copies: bool,
         closing: Option<Closing>,
     },
+    /// Over constants.
+    Once,
     Upsert {
         key: Vec<usize>,
         deletes: Option<usize>,
@@ -104,6 +106,7 @@ impl Op {
             Op::TopN { .. } => "TopN",
             Op::Close(_) => "EmitOnWindowClose",
             Op::Lookup { .. } => "Lookup",
+            Op::Once => "Once",
             Op::Upsert { .. } => "Upsert",
         }
     }
@@ -113,6 +116,7 @@ impl Op {
         match self {
             Op::Aggregate { group, session, .. } => group.is_empty() && session.is_none(),
             Op::Recompute { from_nothing, .. } => *from_nothing,
+            Op::Once => true,
             _ => false,
         }
     }
@@ -204,6 +208,7 @@ impl UserDefinedLogicalNodeCore for Stateful {
                 let join = join.map(|join| join.display().to_string()).unwrap_or_default();
                 write!(f, "Lookup: {}, by=[{}]", join.trim_end_matches([':', ' ']), list(key))
             }
+            Op::Once => write!(f, "Once"),
             Op::Upsert { key, .. } => {
                 let names: Vec<&str> =
                     key.iter().map(|i| self.schema.field(*i).name().as_str()).collect();

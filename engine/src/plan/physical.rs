@@ -27,6 +27,7 @@ use crate::operator::close::Close;
 use crate::operator::invariants::{CheckedExec, Edge};
 use crate::operator::join::Join;
 use crate::operator::lookup::Lookup;
+use crate::operator::once::Once;
 use crate::operator::recompute::{Recompute, Template};
 use crate::operator::rows::Closing;
 use crate::operator::side::Side;
@@ -117,6 +118,7 @@ impl Site<'_> {
             Op::TopN { .. } => self.top_n(),
             Op::Close(closing) => self.close(closing),
             Op::Lookup { key, copies, closing } => self.lookup(key, *copies, closing.clone()),
+            Op::Once => Ok((Arc::new(Once { rows: self.rows() }), vec![Vec::new()])),
             Op::Upsert { key, deletes } => self.upsert(key, *deletes),
         }
     }

@@ -3,16 +3,19 @@
 //! Bottom up, every node over rows of a source is kept (projections, filters: the
 //! same node applied to the epoch's rows), or gives way to a [`Stateful`] one. Where
 //! rows may be taken away, a weight column runs along as the last one. What reads
-//! lake tables alone is an ordinary batch plan over the snapshot of the epoch.
+//! lake tables alone is an ordinary batch plan over the snapshot of the epoch, unless its
+//! rows come out by themselves: then its tables are followed ([`follow`]).
 
 mod aggregate;
+mod follow;
 mod interval;
 mod join;
 mod lookup;
 mod ranking;
 mod session;
+mod time;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -28,7 +31,9 @@ use crate::error::{Error, Result};
 use crate::plan::check;
 use crate::plan::info::{Info, Watermarked};
 use crate::plan::node::{Op, Stateful};
-use crate::plan::{as_epoch, scan::EpochTable};
+use crate::plan::rewrite::follow::Following;
+use crate::plan::scan::EpochTable;
+use crate::plan::{Input, as_epoch};
 
 /// A rewritten node and what is known of its output.
 #[derive(Debug, Clone)]
@@ -44,11 +49,15 @@ pub struct Rewriter {
     operators: HashMap<String, usize>,
     /// `EMIT ON WINDOW CLOSE`.
     on_close: bool,
+    /// The sources, and the tables that are followed like one.
+    pub inputs: BTreeMap<String, Input>,
+    /// Which tables are, in the part of the plan that is being rewritten.
+    following: Following,
 }
 
 impl Rewriter {
-    pub fn new(on_close: bool) -> Self {
-        Self { operators: HashMap::new(), on_close }
+    pub fn new(on_close: bool, inputs: BTreeMap<String, Input>) -> Self {
+        Self { operators: HashMap::new(), on_close, inputs, following: Following::Nothing }
     }
 
     /// Rewrites a whole query.
@@ -58,13 +67,10 @@ impl Rewriter {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref(),
             other => other,
         };
-        let node = self.node(top)?;
-        if !node.info.streaming && !is_empty(&node.plan) {
-            return Err(Error::unsupported(
-                "a query whose conditions leave nothing of its sources",
-                "correct the condition that is never true, or use CREATE VIEW",
-            ));
-        }
+        let node = match is_empty(top) {
+            true => self.node(top)?,
+            false => self.streaming(top)?,
+        };
         match self.on_close {
             true => self.close(node),
             false => Ok(node),
@@ -72,8 +78,11 @@ impl Rewriter {
     }
 
     fn node(&mut self, plan: &LogicalPlan) -> Result<Node> {
-        if !reads_source(plan)? {
+        if !self.reads_source(plan)? {
             return Ok(Node { plan: plan.clone(), info: Info::default() });
+        }
+        if let Some(stamped) = time::stamped(plan)? {
+            return self.node(&stamped);
         }
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
@@ -122,9 +131,7 @@ impl Rewriter {
 
     fn scan(&mut self, scan: &TableScan) -> Result<Node> {
         let provider = source_as_provider(&scan.source)?;
-        let Some(table) = as_epoch(&provider) else {
-            return Ok(Node { plan: LogicalPlan::TableScan(scan.clone()), info: Info::default() });
-        };
+        let Some(table) = as_epoch(&provider) else { return self.follow(scan, provider) };
         let declared = &table.declared;
         let mut info =
             Info { streaming: true, small: declared.source.bounded(), ..Info::default() };
@@ -175,7 +182,7 @@ impl Rewriter {
 
     fn projection(&mut self, projection: &Projection) -> Result<Node> {
         let input = self.node(&projection.input)?;
-        refuse_time(&input, &projection.expr)?;
+        time::refuse(&input, &projection.expr)?;
         self.project(input, projection.expr.clone())
     }
 
@@ -204,12 +211,12 @@ impl Rewriter {
         {
             let predicate = substituted(&filter.predicate, &projection.schema, &projection.expr)?;
             if let Some(node) = self.top_of_window(&predicate, window)? {
-                refuse_time(&node, &projection.expr)?;
+                time::refuse(&node, &projection.expr)?;
                 return self.project(node, projection.expr.clone());
             }
         }
         let input = self.node(&filter.input)?;
-        refuse_time(&input, std::slice::from_ref(&filter.predicate))?;
+        time::refuse(&input, std::slice::from_ref(&filter.predicate))?;
         self.keep(input, filter.predicate.clone())
     }
 
@@ -259,14 +266,8 @@ impl Rewriter {
     }
 
     fn union(&mut self, union: &Union) -> Result<Node> {
-        let inputs: Vec<Node> =
-            union.inputs.iter().map(|input| self.node(input)).collect::<Result<_>>()?;
-        if inputs.iter().any(|input| !input.info.streaming) {
-            return Err(Error::unsupported(
-                "UNION ALL of a source with a table",
-                "put the table's rows there once with INSERT INTO, and let the view hold the source's",
-            ));
-        }
+        let inputs = union.inputs.iter().map(|input| self.streaming(input));
+        let inputs = inputs.collect::<Result<_>>()?;
         self.all_of(inputs, &union.schema)
     }
 
@@ -292,10 +293,10 @@ impl Rewriter {
         Ok(Node { plan: LogicalPlan::Union(Union { inputs: plans, schema }), info })
     }
 
-    /// Holds rows back until their window is closed.
+    /// Holds rows back until their window is closed: until the first of their columns says so.
     fn close(&mut self, input: Node) -> Result<Node> {
         let schema = without_weight(input.plan.schema());
-        let found = input.info.watermarks.iter().max_by_key(|w| w.column.name == "window_end");
+        let found = input.info.watermarks.iter().min_by_key(|w| w.lag_us);
         let Some(watermarked) = found else {
             return Err(Error::unsupported(
                 "EMIT ON WINDOW CLOSE for a result without a window",
@@ -303,11 +304,8 @@ impl Rewriter {
             ));
         };
         let closing = closing(watermarked, &schema)?;
-        let info = Info {
-            retracting: false,
-            watermarks: input.info.watermarks.clone(),
-            ..input.info.clone()
-        };
+        let info =
+            Info { retracting: false, watermarks: vec![watermarked.clone()], ..input.info.clone() };
         let notes =
             vec!["keeps the rows of open windows; freed as the watermark passes".to_owned()];
         self.stateful(Op::Close(closing), vec![input.plan], &schema, info, notes)
@@ -406,30 +404,6 @@ fn substituted(expr: &Expr, schema: &DFSchema, by: &[Expr]) -> Result<Expr> {
         Ok(Transformed::new(inner, true, TreeNodeRecursion::Jump))
     })?;
     Ok(replaced.data)
-}
-
-/// Whether rows of a source flow through a plan.
-fn reads_source(plan: &LogicalPlan) -> Result<bool> {
-    if let LogicalPlan::TableScan(scan) = plan {
-        return Ok(as_epoch(&source_as_provider(&scan.source)?).is_some());
-    }
-    for input in plan.inputs() {
-        if reads_source(input)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// A row that is taken away later must then look as it did when it was put in.
-fn refuse_time(input: &Node, exprs: &[Expr]) -> Result<()> {
-    if input.info.retracting && exprs.iter().any(check::asks_for_time) {
-        return Err(Error::unsupported(
-            "now() over rows that can change later",
-            "stamp the source's rows: SELECT *, now() AS seen_at FROM the source, in a subquery",
-        ));
-    }
-    Ok(())
 }
 
 /// Left columns, then right ones, without weights: what a join's filter sees.

@@ -1,5 +1,6 @@
 //! Keeps a query running: recover, run, and after an error try again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -97,7 +98,7 @@ fn set(handle: &QueryHandle, state: QueryState) {
 }
 
 /// Runs the queries until each has read what was there at the start: side by side, but
-/// those that follow the result of another one after it.
+/// those that follow what another one writes after it.
 pub async fn run_once(
     handles: &[Arc<QueryHandle>],
     progress: &(dyn Fn(u64, u64) + Sync),
@@ -106,10 +107,15 @@ pub async fn run_once(
     let mut left: Vec<&Arc<QueryHandle>> = due.collect();
     let mut done = 0;
     while !left.is_empty() {
+        let written: BTreeSet<&str> = left.iter().filter_map(|h| h.spec.sink.table()).collect();
         let waits = |handle: &&Arc<QueryHandle>| {
-            handle.follows.iter().any(|name| left.iter().any(|other| other.name() == name))
+            handle.follows.iter().any(|name| written.contains(name.as_str()))
         };
-        let (later, now): (Vec<_>, Vec<_>) = left.iter().copied().partition(waits);
+        let (mut later, mut now): (Vec<_>, Vec<_>) = left.iter().copied().partition(waits);
+        if now.is_empty() {
+            // They write into each other's tables.
+            std::mem::swap(&mut later, &mut now);
+        }
         done += run_side_by_side(&now, &|some, all| progress(done + some, done + all)).await?;
         left = later;
     }

@@ -62,14 +62,14 @@ impl DeltaSink {
             upsert.settle().await;
         }
     }
-
-    pub fn table(&self) -> &Arc<LakeTable> {
-        &self.table
-    }
 }
 
 #[async_trait]
 impl Sink for DeltaSink {
+    fn table(&self) -> Option<&str> {
+        Some(self.table.name())
+    }
+
     async fn committed(&self) -> Result<Option<u64>> {
         if let Some(upsert) = &self.upsert {
             upsert.forget().await;

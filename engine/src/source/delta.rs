@@ -2,7 +2,7 @@
 //!
 //! One partition, whose offsets are versions of the table: the range `[0, v + 1)` is all
 //! that version `v` holds, `[a, b)` what the commits `a` to `b - 1` added. So a view can
-//! follow another view.
+//! follow another one, or a table.
 
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::epoch::{OffsetRange, Offsets, Ranges};
 use crate::error::{Error, Result};
 use crate::lake::LakeTable;
-use crate::source::{Chunk, Origin, Reader, Rows, Source};
+use crate::source::{Chunk, DeclaredSource, OnError, Origin, Reader, Rows, Source};
+
+/// The name of the connector.
+pub const DELTA: &str = "delta";
 
 /// The only partition.
 const ALL: i32 = 0;
@@ -37,6 +40,21 @@ impl DeltaSource {
     }
 }
 
+impl DeclaredSource {
+    /// A table as a source.
+    pub fn following(table: Arc<LakeTable>) -> Self {
+        Self {
+            source: Arc::new(DeltaSource::new(table)),
+            on_error: OnError::Fail,
+            max_rows_per_epoch: None,
+            primary_key: Vec::new(),
+            deletes: None,
+            watermark: None,
+            keeps_late: false,
+        }
+    }
+}
+
 #[async_trait]
 impl Source for DeltaSource {
     fn name(&self) -> &str {
@@ -44,7 +62,7 @@ impl Source for DeltaSource {
     }
 
     fn connector(&self) -> &'static str {
-        "delta"
+        DELTA
     }
 
     fn schema(&self) -> SchemaRef {

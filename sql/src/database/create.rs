@@ -11,7 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::ObjectName;
 use tidemill_engine::catalog::{Change, Entry, EntryKind};
 use tidemill_engine::lake::types::{check_partition_columns, delta_schema};
-use tidemill_engine::lake::{LakeTable, TableSpec};
+use tidemill_engine::lake::{Contents, LakeTable, TableSpec};
 use tidemill_engine::plan::{ContinuousPlan, PlanOptions};
 use tidemill_engine::query::{QueryOptions, QuerySpec};
 use tidemill_engine::sink::Sink;
@@ -116,9 +116,9 @@ impl Database {
         let vectors = changes && write_mode(&checked) == WriteMode::DeletionVectors;
         let table = self.make_lake(&mut entry, &checked, schema, partition_by, vectors).await?;
         self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
-        self.objects.set_growing(&name, !changes);
+        table.set_contents(contents(&continuous));
         let sink = view_sink(&continuous, table, &entry, &checked);
-        self.start(&entry, plan, sink, &checked, create.emit).await?;
+        self.start(&entry, plan, &continuous, sink, &checked, create.emit).await?;
         Ok(done("CREATE MATERIALIZED VIEW"))
     }
 
@@ -157,7 +157,6 @@ impl Database {
 
     async fn view_plan(&self, create: &CreateMaterializedView) -> Result<LogicalPlan> {
         let plan = plan::query(&self.state, &create.query).await?;
-        let plan = plan::followed(plan, &self.objects)?;
         plan::with_names(plan, &create.columns)
     }
 
@@ -170,9 +169,9 @@ impl Database {
         let plan = self.view_plan(create).await?;
         let table = self.open_lake(entry, &checked).await?;
         let continuous = self.continuous(&plan, create.emit, &checked)?;
-        self.objects.set_growing(&entry.name, !continuous.info().retracting);
+        table.set_contents(contents(&continuous));
         let sink = view_sink(&continuous, Arc::clone(&table), entry, &checked);
-        self.start(entry, plan, sink, &checked, create.emit).await?;
+        self.start(entry, plan, &continuous, sink, &checked, create.emit).await?;
         Ok(Object::MaterializedView(table))
     }
 
@@ -218,7 +217,6 @@ impl Database {
     /// Checks and plans a sink, and makes nothing.
     pub(crate) async fn planned_sink(&self, create: &CreateSink) -> Result<ContinuousPlan> {
         let plan = plan::query(&self.state, &create.query).await?;
-        let plan = plan::followed(plan, &self.objects)?;
         let (_, checked) = sink_of(create)?;
         let continuous = self.continuous(&plan, create.emit, &checked)?;
         continuous.plannable().await?;
@@ -232,8 +230,8 @@ impl Database {
     ) -> Result<Object> {
         let (sink, checked) = sink_of(create)?;
         let plan = plan::query(&self.state, &create.query).await?;
-        let plan = plan::followed(plan, &self.objects)?;
-        self.start(entry, plan, sink, &checked, create.emit).await?;
+        let continuous = self.continuous(&plan, create.emit, &checked)?;
+        self.start(entry, plan, &continuous, sink, &checked, create.emit).await?;
         Ok(Object::Query)
     }
 
@@ -242,13 +240,15 @@ impl Database {
         &self,
         entry: &Entry,
         plan: LogicalPlan,
+        continuous: &ContinuousPlan,
         sink: Arc<dyn Sink>,
         checked: &Checked,
         emit: Emit,
     ) -> Result<()> {
         refuse_retention(checked)?;
-        let sources = plan::sources(&plan)?;
-        let late = self.late_sink(entry, &plan, self.plan_options(emit, checked)).await?;
+        let sources = continuous.inputs().values().map(|input| input.declared.clone());
+        let sources: Vec<_> = sources.collect();
+        let late = self.late_sink(entry, continuous).await?;
         let config = self.engine.config();
         let options = QueryOptions {
             trigger_interval: checked
@@ -282,13 +282,8 @@ impl Database {
     async fn late_sink(
         &self,
         entry: &Entry,
-        plan: &LogicalPlan,
-        options: PlanOptions,
+        continuous: &ContinuousPlan,
     ) -> Result<Option<Arc<dyn Sink>>> {
-        if !plan::sources(plan)?.iter().any(|source| source.keeps_late) {
-            return Ok(None);
-        }
-        let continuous = ContinuousPlan::new(plan.clone(), self.state.clone(), &options)?;
         let Some(schema) = continuous.late_schema()? else { return Ok(None) };
         let name = late_table(&entry.name);
         let warehouse = self.engine.warehouse();
@@ -439,6 +434,13 @@ fn view_sink(
     match plan.info().retracting {
         false => Arc::new(DeltaSink::new(table, id)),
         true => Arc::new(DeltaSink::upserting(table, id, plan.key(), write_mode(checked))),
+    }
+}
+
+fn contents(plan: &ContinuousPlan) -> Contents {
+    match plan.info().retracting {
+        false => Contents::Growing,
+        true => Contents::Changing,
     }
 }
 

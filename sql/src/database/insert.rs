@@ -118,6 +118,14 @@ impl Database {
         let options = self.plan_options(insert.emit, &checked);
         let continuous = ContinuousPlan::new(plan, self.state.clone(), &options)?;
         continuous.plannable().await?;
+        let target = insert.table.to_string();
+        if continuous.inputs().contains_key(self.target(insert)?.name()) {
+            return Err(Error::refused(format!(
+                "the query follows {target}, and would read what it writes without end"
+            ))
+            .at(name_place(&insert.table))
+            .with_hint("write into another table"));
+        }
         if continuous.info().retracting {
             return Err(Error::refused(
                 "rows of the query can change after they were written, and INSERT only adds",
@@ -137,7 +145,8 @@ impl Database {
         let plan = self.insert_plan(insert, &table).await?;
         let checked = options::check(ObjectKind::Query, &insert.options)?;
         let sink = Arc::new(DeltaSink::new(table, entry.id.to_string()));
-        self.start(entry, plan, sink, &checked, insert.emit).await?;
+        let continuous = self.continuous(&plan, insert.emit, &checked)?;
+        self.start(entry, plan, &continuous, sink, &checked, insert.emit).await?;
         Ok(Object::Query)
     }
 

@@ -54,6 +54,16 @@ const QUERIES: &[(&str, &str)] = &[
          JOIN products p ON t.n = p.product",
     ),
     (
+        "union_with_a_table",
+        "SELECT product, amount FROM orders UNION ALL SELECT product, price FROM products \
+         WHERE name <> 'none' UNION ALL VALUES (0, 0), (-1, 1)",
+    ),
+    (
+        "table_left_join",
+        "SELECT p.name, o.id FROM products p LEFT JOIN orders o ON o.product = p.product",
+    ),
+    ("over_a_table", "SELECT product, max(price) AS dearest FROM products GROUP BY product"),
+    (
         "subqueries",
         "SELECT EXISTS (SELECT 1 FROM refunds r WHERE r.id = o.id) AS refunded, \
          count(*) FILTER (WHERE amount > (SELECT avg(price) FROM products)) AS dear FROM orders o GROUP BY 1",

@@ -34,8 +34,6 @@ impl Rewriter {
             return Ok(node);
         }
         let input = self.node(&aggregate.input)?;
-        super::refuse_time(&input, &aggregate.group_expr)?;
-        super::refuse_time(&input, &aggregate.aggr_expr)?;
         let info = self.grouped(aggregate, &input)?;
         let calls: Vec<&AggregateFunction> =
             aggregate.aggr_expr.iter().map(call).collect::<Result<_>>()?;

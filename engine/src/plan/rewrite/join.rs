@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan};
 use crate::error::{Error, Result};
 use crate::operator::join::Kind;
 use crate::operator::rows::Closing;
+use crate::plan::check;
 use crate::plan::info::{Info, Watermarked, bare};
 use crate::plan::leaf::LeafNode;
 use crate::plan::node::Op;
@@ -16,15 +17,18 @@ use crate::plan::rewrite::{Node, Rewriter, closing, rows, without_weight};
 
 impl Rewriter {
     pub(super) fn join(&mut self, join: &Join) -> Result<Node> {
-        let left = self.node(&join.left)?;
-        let right = self.node(&join.right)?;
-        match (left.info.streaming, right.info.streaming) {
-            (true, true) => self.join_streams(join, left, right),
-            (false, true) if join.join_type == JoinType::Left && pairs_all_with_one_row(join) => {
-                let pairs = Join { join_type: JoinType::Inner, ..join.clone() };
-                self.join_table(&pairs, left, right)
-            }
-            _ => self.join_table(join, left, right),
+        let (keeps_left, keeps_right) = kept(join.join_type);
+        let mut left = self.node(&join.left)?;
+        let mut right = self.node(&join.right)?;
+        if keeps_left && !left.info.streaming {
+            left = self.streaming(&join.left)?;
+        }
+        if keeps_right && !right.info.streaming {
+            right = self.streaming(&join.right)?;
+        }
+        match left.info.streaming && right.info.streaming {
+            true => self.join_streams(join, left, right),
+            false => self.join_table(join, left, right),
         }
     }
 
@@ -35,8 +39,8 @@ impl Rewriter {
     }
 
     fn join_streams(&mut self, join: &Join, left: Node, right: Node) -> Result<Node> {
-        super::refuse_time(&left, join.filter.as_slice())?;
-        super::refuse_time(&right, join.filter.as_slice())?;
+        super::time::refuse(&left, join.filter.as_slice())?;
+        super::time::refuse(&right, join.filter.as_slice())?;
         if join.on.is_empty() && !left.info.small && !right.info.small {
             return Err(Error::unsupported(
                 "a join of two sources without equal columns",
@@ -45,6 +49,14 @@ impl Rewriter {
             ));
         }
         let inner = join.join_type == JoinType::Inner;
+        if let Some(filter) = join.filter.as_ref().filter(|e| check::asks_for_time(e)) {
+            if !inner {
+                super::time::refuse_in("in the condition of an outer join", &[filter.clone()])?;
+            }
+            let plain = Join { filter: None, ..join.clone() };
+            let node = self.join_streams(&plain, left, right)?;
+            return self.keep(node, filter.clone());
+        }
         if (join.filter.is_some() && !inner) || join.null_aware {
             return self.keys_anew(join, left, right);
         }
@@ -121,18 +133,19 @@ impl Rewriter {
     }
 }
 
-/// Whether every row of the left has the one row of the right for its partner: a subquery's
-/// aggregate over all rows.
-fn pairs_all_with_one_row(join: &Join) -> bool {
-    fn is_one_row(plan: &LogicalPlan) -> bool {
-        match plan {
-            LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
-            LogicalPlan::Projection(projection) => is_one_row(&projection.input),
-            LogicalPlan::SubqueryAlias(alias) => is_one_row(&alias.input),
-            _ => false,
+/// Whether a join puts out rows of its left, and of its right, that have no partner: or, as
+/// semi joins do, no more of the other side than that.
+fn kept(join: JoinType) -> (bool, bool) {
+    match join {
+        JoinType::Inner => (false, false),
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
+            (true, false)
         }
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+            (false, true)
+        }
+        JoinType::Full => (true, true),
     }
-    join.on.is_empty() && join.filter.is_none() && is_one_row(&join.right)
 }
 
 fn kind(join: JoinType) -> Kind {

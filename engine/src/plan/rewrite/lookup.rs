@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, ScalarValue};
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, Union, lit};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::as_stateful;
 use crate::plan::info::Info;
 use crate::plan::node::Op;
@@ -15,26 +15,9 @@ use crate::plan::rewrite::aggregate::{COPIES, freed};
 use crate::plan::rewrite::{Node, Rewriter, closing, weight, with_weight};
 
 impl Rewriter {
-    /// A stream joins a table's snapshot as long as no row of the table can come out by
-    /// itself. Rows that are never taken away need no state for it.
+    /// A stream joins a table's snapshot where no row of the table comes out by itself. Rows
+    /// that are never taken away need no state for it.
     pub(super) fn join_table(&mut self, join: &Join, left: Node, right: Node) -> Result<Node> {
-        let kept = match join.join_type {
-            JoinType::Inner => true,
-            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
-                left.info.streaming
-            }
-            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
-                right.info.streaming
-            }
-            JoinType::Full => false,
-        };
-        if !kept {
-            return Err(Error::unsupported(
-                kept_of_table(join.join_type),
-                "keep the source's rows instead: source LEFT JOIN table, source WHERE … IN \
-                 (SELECT … FROM table)",
-            ));
-        }
         let stream = if left.info.streaming { &left } else { &right };
         if stream.info.retracting {
             return self.lookup(join, left, right);
@@ -51,7 +34,7 @@ impl Rewriter {
     fn lookup(&mut self, join: &Join, left: Node, right: Node) -> Result<Node> {
         let on_left = left.info.streaming;
         let (stream, table) = if on_left { (left, right) } else { (right, left) };
-        super::refuse_time(&stream, join.filter.as_slice())?;
+        super::time::refuse(&stream, join.filter.as_slice())?;
         let copies = stream.info.key.is_none() || !is_net(&stream.plan);
         let stream = if copies { self.counted(stream)? } else { stream };
         let key: Vec<Column> = stream.info.key.clone().unwrap_or_default();
@@ -135,13 +118,4 @@ fn nullable(schema: &DFSchema, copies: bool) -> Result<DFSchemaRef> {
         fields.push((None, Arc::new(Field::new(COPIES, DataType::Int64, true))));
     }
     with_weight(&DFSchema::new_with_metadata(fields, HashMap::new())?)
-}
-
-fn kept_of_table(join: JoinType) -> &'static str {
-    match join {
-        JoinType::Left => "a LEFT JOIN that keeps unmatched rows of the table",
-        JoinType::Right => "a RIGHT JOIN that keeps unmatched rows of the table",
-        JoinType::Full => "a FULL JOIN that keeps unmatched rows of the table",
-        _ => "a subquery over a source that picks rows of a table",
-    }
 }

@@ -14,17 +14,17 @@ use crate::error::{Error, Result};
 use crate::operator::rows::Closing;
 use crate::operator::sessions::Sessions;
 use crate::operator::top_n::Rank;
+use crate::plan::check;
 use crate::plan::info::{Info, Watermarked, bare, interval_us};
 use crate::plan::node::Op;
 use crate::plan::rewrite::aggregate::freed;
 use crate::plan::rewrite::session::Call;
-use crate::plan::rewrite::{Node, Rewriter, closing, without_weight};
+use crate::plan::rewrite::{Node, Rewriter, closing, time, without_weight};
 
 impl Rewriter {
     /// Keeps the partitions' rows and evaluates touched partitions anew.
     pub(super) fn window(&mut self, window: &Window) -> Result<Node> {
         let input = self.node(&window.input)?;
-        super::refuse_time(&input, &window.window_expr)?;
         let functions: Vec<&WindowFunction> =
             window.window_expr.iter().map(function).collect::<Result<_>>()?;
         // What all of them partition by: partitions of each lie within these.
@@ -71,7 +71,7 @@ impl Rewriter {
         let [expr] = window.window_expr.as_slice() else { return Ok(None) };
         let function = function(expr)?;
         let Some(rank) = rank(function) else { return Ok(None) };
-        if function.params.order_by.is_empty() {
+        if function.params.order_by.is_empty() || check::asks_for_time(expr) {
             return Ok(None);
         }
         let number = window.schema.columns().pop();
@@ -79,7 +79,6 @@ impl Rewriter {
         let bound = number.and_then(|number| conjuncts.iter().find_map(|e| upper(e, &number)));
         let Some(last) = bound else { return Ok(None) };
         let input = self.node(&window.input)?;
-        super::refuse_time(&input, &window.window_expr)?;
         let key = function.params.partition_by.clone();
         let (info, closing) = partitioned(&input, &key)?;
         let notes = vec![kept(&input.info, &info)];
@@ -95,7 +94,10 @@ impl Rewriter {
         let node = self.stateful(op, vec![input.plan], &window.schema, info, notes)?;
         let rest = conjunction(conjuncts.into_iter().cloned());
         match rest {
-            Some(rest) => self.keep(node, rest).map(Some),
+            Some(rest) => {
+                time::refuse(&node, std::slice::from_ref(&rest))?;
+                self.keep(node, rest).map(Some)
+            }
             None => Ok(Some(node)),
         }
     }
@@ -103,8 +105,6 @@ impl Rewriter {
     /// `ORDER BY … LIMIT`: ranks `skip + 1 ..= last`.
     pub(super) fn first_rows(&mut self, sort: &Sort, skip: u64, last: u64) -> Result<Node> {
         let input = self.node(&sort.input)?;
-        let order: Vec<Expr> = sort.expr.iter().map(|sort| sort.expr.clone()).collect();
-        super::refuse_time(&input, &order)?;
         let info =
             Info { retracting: true, watermarks: Vec::new(), small: true, ..input.info.clone() };
         let schema = without_weight(input.plan.schema());
@@ -133,6 +133,9 @@ impl Rewriter {
 
     /// Looks for the order under a limit.
     fn limited(&mut self, plan: &LogicalPlan, skip: u64, last: u64) -> Result<Node> {
+        if let Some(stamped) = time::stamped(plan)? {
+            return self.limited(&stamped, skip, last);
+        }
         match plan {
             LogicalPlan::Sort(sort) => {
                 let last = sort.fetch.map_or(last, |fetch| last.min(fetch as u64));
@@ -140,6 +143,7 @@ impl Rewriter {
             }
             LogicalPlan::Projection(Projection { input, expr, .. }) => {
                 let input = self.limited(input, skip, last)?;
+                time::refuse(&input, expr)?;
                 self.project(input, expr.clone())
             }
             LogicalPlan::SubqueryAlias(alias) => {

@@ -139,9 +139,17 @@ impl Maker<'_> {
         let operations =
             ["UNION ALL", "UNION", "INTERSECT", "EXCEPT", "INTERSECT ALL", "EXCEPT ALL"];
         let operation = *self.choices.pick(&operations);
-        let left = self.relation(depth - 1);
-        let less = self.choices.below(depth);
-        let right = self.relation(less);
+        let mut left = self.relation(depth - 1);
+        let mut right = match self.choices.chance(15) {
+            true => self.fixed(),
+            false => {
+                let less = self.choices.below(depth);
+                self.relation(less)
+            }
+        };
+        if self.choices.chance(20) {
+            std::mem::swap(&mut left, &mut right);
+        }
         let comparable: Vec<Column> =
             left.columns.iter().filter(|column| column.ty.comparable()).cloned().collect();
         if comparable.is_empty() {

@@ -88,6 +88,21 @@ fn names(expr: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The text before the comma that ends the first argument of a call.
+fn first_argument(arguments: &str) -> &str {
+    let (mut depth, mut quoted) = (0, false);
+    let end = arguments.find(|c: char| {
+        quoted ^= c == '\'';
+        match c {
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            _ => {}
+        }
+        depth < 0 || (c == ',' && depth == 0 && !quoted)
+    });
+    &arguments[..end.unwrap_or(arguments.len())]
+}
+
 impl<'a> Maker<'a> {
     pub fn new(tape: &'a [u16]) -> Self {
         Self {
@@ -102,7 +117,15 @@ impl<'a> Maker<'a> {
 
     /// Whether an expression has the same value in every row, as far as is known.
     pub fn is_constant(&self, expr: &str) -> bool {
-        names(expr).all(|name| self.constants.contains(name))
+        // DataFusion leaves off what comes behind a value that is never NULL.
+        let first = expr.strip_prefix("coalesce(").map(first_argument);
+        first.is_some_and(|first| self.is_constant(first))
+            || names(expr).all(|name| self.constants.contains(name))
+    }
+
+    /// A column is not the same in every row, whatever it is made of.
+    pub fn vary(&mut self, column: &str) {
+        self.constants.remove(column);
     }
 
     /// Whether two expressions may be one and the same once they are simplified: only columns

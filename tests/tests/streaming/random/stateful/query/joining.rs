@@ -13,20 +13,33 @@ impl Maker<'_> {
         let kind = *self.choices.pick(&kinds);
         let left = self.relation(depth - 1);
         if self.choices.chance(15) {
-            let kinds = ["JOIN", "LEFT JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"];
-            let (kind, table) = (*self.choices.pick(&kinds), self.table());
-            return self.joined(kind, &left, &table);
+            let table = self.fixed();
+            return match self.choices.chance(50) {
+                true => self.joined(kind, &left, &table),
+                false => self.joined(kind, &table, &left),
+            };
         }
         let less = self.choices.below(depth);
         let right = self.relation(less);
         self.joined(kind, &left, &right)
     }
 
-    /// The lake table.
-    pub fn table(&mut self) -> Relation {
+    /// The lake table, or a list of rows.
+    pub fn fixed(&mut self) -> Relation {
         let exprs = [("dk", Ty::Int), ("name", Ty::Text)].map(|(name, ty)| (name.to_owned(), ty));
         let (items, columns) = self.items(&exprs);
-        Relation { sql: format!("SELECT {items} FROM dim"), columns }
+        for column in &columns {
+            self.vary(&column.name);
+        }
+        let from = match self.choices.chance(70) {
+            true => "dim".to_owned(),
+            false => {
+                let rows = ["(1, 'a')", "(2, NULL)", "(NULL, 'b')", "(1, 'a')"];
+                let rows = rows[..2 + self.choices.below(3)].join(", ");
+                format!("(VALUES {rows}) AS {} (dk, name)", self.fresh("r"))
+            }
+        };
+        Relation { sql: format!("SELECT {items} FROM {from}"), columns }
     }
 
     fn joined(&mut self, kind: &str, left: &Relation, right: &Relation) -> Relation {

@@ -91,7 +91,7 @@ impl Maker<'_> {
     /// order, the condition of a join.
     pub fn elsewhere(&mut self, depth: usize) -> Relation {
         let left = self.relation(depth - 1);
-        let right = if self.choices.chance(25) { self.table() } else { self.relation(0) };
+        let right = if self.choices.chance(25) { self.fixed() } else { self.relation(0) };
         let (from, inner) = (self.from(&left), self.from(&right));
         let value = self.truth(&left.columns, &right.columns, &inner);
         match self.choices.below(5) {
