@@ -68,6 +68,11 @@ pub trait Operator: Debug + Send + Sync {
     /// Columns of its output; with a weight column where it may retract.
     fn schema(&self) -> SchemaRef;
 
+    /// Whether an epoch asks for its inputs; it has none of them otherwise.
+    fn reads(&self, _first: bool) -> bool {
+        true
+    }
+
     /// One epoch of one shard. `inputs` are the epoch's rows by input.
     async fn step(&self, epoch: Epoch<'_>) -> Result<Step>;
 }
@@ -167,15 +172,21 @@ impl Run {
         if let Some(output) = shard.output() {
             return Ok(output);
         }
-        let gathered = held.gathered();
-        let gathered = gathered.get_or_try_init(|| self.gather()).await?;
-        let inputs = std::mem::take(&mut *gathered[self.shard].lock());
+        let first = !shard.started();
+        let inputs = match self.operator.reads(first) {
+            false => vec![Vec::new(); self.inputs.len()],
+            true => {
+                let gathered = held.gathered();
+                let gathered = gathered.get_or_try_init(|| self.gather()).await?;
+                std::mem::take(&mut *gathered[self.shard].lock())
+            }
+        };
         let moment = self.states.moment();
         let step = self
             .operator
             .step(Epoch {
                 shard: self.shard,
-                first: !shard.started(),
+                first,
                 tables: shard.tables(),
                 inputs,
                 moment: &moment,

@@ -7,7 +7,7 @@
 
 mod supervise;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::EngineConfig;
-use crate::dead_letter::DeadLetters;
+use crate::dead_letter::{DeadLetters, table_name};
 use crate::error::{Error, Result};
 use crate::lease::{self, Lease};
 use crate::metrics::QueryMetrics;
@@ -101,6 +101,13 @@ impl Drop for Task {
 }
 
 impl QueryHandle {
+    /// The tables that it writes: its result, its late rows, dead letters.
+    fn writes(&self) -> impl Iterator<Item = String> {
+        let sinks = std::iter::once(&self.spec.sink).chain(&self.spec.late);
+        let tables = sinks.filter_map(|sink| sink.table().map(str::to_owned));
+        tables.chain(self.with.dead_letters.keys().map(|source| table_name(source)))
+    }
+
     pub fn name(&self) -> &str {
         &self.spec.name
     }
@@ -249,6 +256,21 @@ impl Engine {
             supervise::start(&handle);
         }
         Ok(())
+    }
+
+    /// All that a query which follows `tables` hangs on: they, and what the queries that write
+    /// them follow.
+    pub fn upstream(&self, tables: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+        let queries = self.queries.read();
+        let (mut found, mut next) = (BTreeSet::new(), Vec::from_iter(tables));
+        while let Some(table) = next.pop() {
+            let writers = queries.values().filter(|query| query.writes().any(|to| to == table));
+            let follows: Vec<String> = writers.flat_map(|query| query.follows.clone()).collect();
+            if found.insert(table) {
+                next.extend(follows);
+            }
+        }
+        found
     }
 
     /// The dead letters of a source that keeps any.

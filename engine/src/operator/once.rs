@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::operator::{Epoch, Operator, Step};
 use crate::state::TableSpec;
 
-/// Lets its input through once. The input gives the same rows in every epoch.
+/// Lets its input through once.
 #[derive(Debug)]
 pub struct Once {
     pub rows: SchemaRef,
@@ -23,9 +23,11 @@ impl Operator for Once {
         self.rows.clone()
     }
 
+    fn reads(&self, first: bool) -> bool {
+        first
+    }
+
     async fn step(&self, epoch: Epoch<'_>) -> Result<Step> {
-        let Epoch { inputs, first, .. } = epoch;
-        let output = if first { inputs.into_iter().flatten().collect() } else { Vec::new() };
-        Ok(Step { output, ..Step::default() })
+        Ok(Step { output: epoch.inputs.into_iter().flatten().collect(), ..Step::default() })
     }
 }

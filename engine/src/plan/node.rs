@@ -14,7 +14,7 @@ use crate::operator::sessions::Sessions;
 use crate::operator::top_n::Rank;
 
 /// What a stateful node does. Expressions are over the columns of its inputs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     Aggregate {
         group: Vec<Expr>,
@@ -73,7 +73,7 @@ pub enum Op {
 }
 
 /// How rows are cut into sessions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SessionBy {
     pub time: Expr,
     /// An interval.

@@ -28,12 +28,13 @@ use datafusion::logical_expr::{
 
 use crate::changelog::{WEIGHT, weight_field};
 use crate::error::{Error, Result};
+use crate::lake::LakeTable;
 use crate::plan::check;
 use crate::plan::info::{Info, Watermarked};
 use crate::plan::node::{Op, Stateful};
 use crate::plan::rewrite::follow::Following;
 use crate::plan::scan::EpochTable;
-use crate::plan::{Input, as_epoch};
+use crate::plan::{Input, as_epoch, as_lake};
 
 /// A rewritten node and what is known of its output.
 #[derive(Debug, Clone)]
@@ -45,8 +46,7 @@ pub struct Node {
 /// Rewrites one plan; numbers its stateful operators in the order in which it meets them.
 #[derive(Debug)]
 pub struct Rewriter {
-    /// By what they do over which inputs.
-    operators: HashMap<String, usize>,
+    operators: Vec<Stateful>,
     /// `EMIT ON WINDOW CLOSE`.
     on_close: bool,
     /// The sources, and the tables that are followed like one.
@@ -57,7 +57,7 @@ pub struct Rewriter {
 
 impl Rewriter {
     pub fn new(on_close: bool, inputs: BTreeMap<String, Input>) -> Self {
-        Self { operators: HashMap::new(), on_close, inputs, following: Following::Nothing }
+        Self { operators: Vec::new(), on_close, inputs, following: Following::Nothing }
     }
 
     /// Rewrites a whole query.
@@ -118,15 +118,19 @@ impl Rewriter {
         notes: Vec<String>,
     ) -> Result<Node> {
         let schema = if info.retracting { with_weight(schema)? } else { Arc::new(schema.clone()) };
-        let mut text = format!("{op:?} {schema:?}");
-        inputs.iter().for_each(|input| text.extend([input.display_indent_schema().to_string()]));
-        let next = self.operators.len() + 1;
-        let id = *self.operators.entry(text).or_insert(next);
+        let known = |made: &&Stateful| {
+            made.op == op && made.schema == schema && same(&made.inputs, &inputs)
+        };
+        let known = self.operators.iter().find(known).map(|made| made.id);
         let closings = info.watermarks.iter().map(|w| closing(w, &schema));
         let closings = closings.collect::<Result<_>>()?;
         let key = info.key.clone();
-        let node = Arc::new(Stateful { id, op, inputs, schema, closings, key, notes });
-        Ok(Node { plan: LogicalPlan::Extension(Extension { node }), info })
+        let id = known.unwrap_or(self.operators.len() + 1);
+        let node = Stateful { id, op, inputs, schema, closings, key, notes };
+        if known.is_none() {
+            self.operators.push(node.clone());
+        }
+        Ok(Node { plan: LogicalPlan::Extension(Extension { node: Arc::new(node) }), info })
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<Node> {
@@ -293,10 +297,12 @@ impl Rewriter {
         Ok(Node { plan: LogicalPlan::Union(Union { inputs: plans, schema }), info })
     }
 
-    /// Holds rows back until their window is closed: until the first of their columns says so.
+    /// Holds rows back until their window is closed.
     fn close(&mut self, input: Node) -> Result<Node> {
         let schema = without_weight(input.plan.schema());
-        let found = input.info.watermarks.iter().min_by_key(|w| w.lag_us);
+        // A shifted value can have closed long before its row comes: the others tell sooner.
+        let soonest = |w: &&Watermarked| (w.lag_us < 0, w.lag_us.abs());
+        let found = input.info.watermarks.iter().min_by_key(soonest);
         let Some(watermarked) = found else {
             return Err(Error::unsupported(
                 "EMIT ON WINDOW CLOSE for a result without a window",
@@ -310,6 +316,30 @@ impl Rewriter {
             vec!["keeps the rows of open windows; freed as the watermark passes".to_owned()];
         self.stateful(Op::Close(closing), vec![input.plan], &schema, info, notes)
     }
+}
+
+/// Whether plans give the same rows in every epoch.
+fn same(some: &[LogicalPlan], others: &[LogicalPlan]) -> bool {
+    some.len() == others.len()
+        && some.iter().zip(others).all(|(one, other)| one == other && scans(one) == scans(other))
+}
+
+/// What a plan scans, by name where there is one of each name, else by where it lies.
+fn scans(plan: &LogicalPlan) -> Vec<Result<String, usize>> {
+    let mut found = Vec::new();
+    if let LogicalPlan::TableScan(scan) = plan {
+        let named = source_as_provider(&scan.source).ok().and_then(|provider| {
+            let source = as_epoch(&provider).map(|table| table.declared.source.name());
+            let name = source.or_else(|| as_lake(&provider).map(LakeTable::name));
+            Some((name?.to_owned(), as_epoch(&provider).is_some()))
+        });
+        found.push(match named {
+            Some((name, followed)) => Ok(format!("{followed} {name}")),
+            None => Err(Arc::as_ptr(&scan.source).cast::<()>() as usize),
+        });
+    }
+    plan.inputs().into_iter().for_each(|input| found.extend(scans(input)));
+    found
 }
 
 /// Whether a plan never has rows.

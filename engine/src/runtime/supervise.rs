@@ -107,13 +107,12 @@ pub async fn run_once(
     let mut left: Vec<&Arc<QueryHandle>> = due.collect();
     let mut done = 0;
     while !left.is_empty() {
-        let written: BTreeSet<&str> = left.iter().filter_map(|h| h.spec.sink.table()).collect();
-        let waits = |handle: &&Arc<QueryHandle>| {
-            handle.follows.iter().any(|name| written.contains(name.as_str()))
-        };
+        let written: BTreeSet<String> = left.iter().flat_map(|handle| handle.writes()).collect();
+        let waits =
+            |handle: &&Arc<QueryHandle>| handle.follows.iter().any(|name| written.contains(name));
         let (mut later, mut now): (Vec<_>, Vec<_>) = left.iter().copied().partition(waits);
         if now.is_empty() {
-            // They write into each other's tables.
+            // One follows its own late rows or dead letters.
             std::mem::swap(&mut later, &mut now);
         }
         done += run_side_by_side(&now, &|some, all| progress(done + some, done + all)).await?;

@@ -5,6 +5,7 @@
 //! follow another one, or a table.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
@@ -13,6 +14,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use parking_lot::Mutex;
 
 use crate::epoch::{OffsetRange, Offsets, Ranges};
 use crate::error::{Error, Result};
@@ -25,6 +27,9 @@ pub const DELTA: &str = "delta";
 /// The only partition.
 const ALL: i32 = 0;
 
+/// What other processes commit is looked for no more often.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// Commits that one epoch reads at most.
 const COMMITS: i64 = 256;
 
@@ -32,11 +37,13 @@ const COMMITS: i64 = 256;
 #[derive(Debug)]
 pub struct DeltaSource {
     table: Arc<LakeTable>,
+    /// When its log was read last.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl DeltaSource {
     pub fn new(table: Arc<LakeTable>) -> Self {
-        Self { table }
+        Self { table, looked: Mutex::default() }
     }
 }
 
@@ -74,6 +81,12 @@ impl Source for DeltaSource {
     }
 
     async fn available(&self) -> Result<Ranges> {
+        // A commit of this process is known without a look at the log.
+        let recent = |looked: &Instant| looked.elapsed() < BETWEEN_LOOKS;
+        if !self.looked.lock().as_ref().is_some_and(recent) {
+            self.table.refresh().await?;
+            *self.looked.lock() = Some(Instant::now());
+        }
         let next = i64::try_from(self.table.version()).unwrap_or(i64::MAX - 1) + 1;
         Ok(Ranges::from([(ALL, OffsetRange::new(0, next))]))
     }

@@ -45,8 +45,8 @@ use crate::source::{Reader, Source};
 const PARTITION: PartitionId = 0;
 /// Object stores are asked for new files no more often than this.
 const BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
-/// Between the first look at new files and the second, when the engine starts.
-const SECOND_LOOK: Duration = Duration::from_millis(100);
+/// How long a file has looked the same at least that is taken when the engine starts.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Footers read at a time.
 const CONCURRENT_FOOTERS: usize = 16;
 
@@ -263,7 +263,9 @@ impl Shared {
             };
             if first_look && !new.is_empty() {
                 discovery.growing = stamps(&new);
-                tokio::time::sleep(SECOND_LOOK).await;
+                let newest = new.iter().map(|file| file.last_modified).max().unwrap_or_default();
+                let age = (chrono::Utc::now() - newest).to_std().unwrap_or_default();
+                tokio::time::sleep(SECOND_LOOK.saturating_sub(age)).await;
                 new = self.unknown(&discovery.log).await?;
             }
             let seen = stamps(&new);

@@ -115,8 +115,8 @@ impl Database {
         let changes = continuous.info().retracting;
         let vectors = changes && write_mode(&checked) == WriteMode::DeletionVectors;
         let table = self.make_lake(&mut entry, &checked, schema, partition_by, vectors).await?;
-        self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
         table.set_contents(contents(&continuous));
+        self.keep(entry.clone(), Object::MaterializedView(Arc::clone(&table))).await?;
         let sink = view_sink(&continuous, table, &entry, &checked);
         self.start(&entry, plan, &continuous, sink, &checked, create.emit).await?;
         Ok(done("CREATE MATERIALIZED VIEW"))
@@ -409,7 +409,7 @@ impl Database {
 }
 
 /// The table of a query's late rows.
-fn late_table(query: &str) -> String {
+pub(super) fn late_table(query: &str) -> String {
     format!("{query}__late_rows")
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use tidemill_engine::catalog::{Change, Entry, EntryKind};
+use tidemill_engine::dead_letter::table_name;
 
 use super::Database;
-use super::create::{name_place, simple_name};
+use super::create::{late_table, name_place, simple_name};
 use super::source::folder;
 use crate::error::{Error, Result, nearest};
 use crate::objects::Object;
@@ -100,7 +101,8 @@ impl Database {
         while let Some(entry) = all.get(next).cloned() {
             for other in &entries {
                 let listed = all.iter().any(|known| known.name == other.name);
-                if other.depends_on.contains(&entry.name) && !listed {
+                let own = [entry.name.clone(), late_table(&entry.name), table_name(&entry.name)];
+                if own.iter().any(|name| other.depends_on.contains(name)) && !listed {
                     all.push(other.clone());
                 }
             }

@@ -119,7 +119,8 @@ impl Database {
         let continuous = ContinuousPlan::new(plan, self.state.clone(), &options)?;
         continuous.plannable().await?;
         let target = insert.table.to_string();
-        if continuous.inputs().contains_key(self.target(insert)?.name()) {
+        let upstream = self.engine.upstream(continuous.inputs().keys().cloned());
+        if upstream.contains(self.target(insert)?.name()) {
             return Err(Error::refused(format!(
                 "the query follows {target}, and would read what it writes without end"
             ))

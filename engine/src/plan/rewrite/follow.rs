@@ -5,10 +5,13 @@
 //! because the query reads no source), it is a source itself: what it holds at first, then
 //! what each commit adds. Constants in such a place come in the first epoch.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::functions_table::generate_series::GenerateSeriesTable;
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableScanBuilder};
 
 use crate::error::{Error, Result};
@@ -51,15 +54,19 @@ impl Rewriter {
                 return node;
             }
         }
-        match first_table(plan)? {
+        match unfollowed(plan)? {
             None => self.once(plan),
-            Some(name) => Err(Error::invalid_hint(
+            Some((name, true)) => Err(Error::invalid_hint(
                 format!(
                     "rows of \"{name}\" change after they were written, and only what grows can be \
                      followed"
                 ),
                 "write the query over the sources of that view, or compute it when it is read: \
                  CREATE VIEW",
+            )),
+            Some((name, false)) => Err(Error::invalid_hint(
+                format!("nobody tells when rows of \"{name}\" change, so it can't be followed"),
+                "join it with a source, or use CREATE VIEW",
             )),
         }
     }
@@ -85,7 +92,7 @@ impl Rewriter {
         scan: &TableScan,
         provider: Arc<dyn TableProvider>,
     ) -> Result<Node> {
-        let shared: Arc<dyn std::any::Any + Send + Sync> = provider;
+        let shared: Arc<dyn Any + Send + Sync> = provider;
         let table: Arc<LakeTable> =
             shared.downcast().map_err(|_| Error::internal("a source that is none"))?;
         // A table has an end whenever it is looked at.
@@ -114,13 +121,18 @@ impl Rewriter {
     }
 }
 
-/// A table that a plan reads, of whatever kind.
-fn first_table(plan: &LogicalPlan) -> Result<Option<String>> {
+/// A table that keeps a plan from being constant, and whether it is one of the lake.
+fn unfollowed(plan: &LogicalPlan) -> Result<Option<(String, bool)>> {
     if let LogicalPlan::TableScan(scan) = plan {
-        return Ok(Some(scan.table_name.table().to_owned()));
+        let provider = source_as_provider(&scan.source)?;
+        let any = provider.as_ref() as &dyn Any;
+        return Ok(match any.is::<GenerateSeriesTable>() || any.is::<CteWorkTable>() {
+            true => None,
+            false => Some((scan.table_name.table().to_owned(), as_lake(&provider).is_some())),
+        });
     }
     for input in plan.inputs() {
-        if let Some(found) = first_table(input)? {
+        if let Some(found) = unfollowed(input)? {
             return Ok(Some(found));
         }
     }

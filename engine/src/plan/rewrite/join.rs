@@ -49,9 +49,15 @@ impl Rewriter {
             ));
         }
         let inner = join.join_type == JoinType::Inner;
+        for (l, r) in &join.on {
+            super::time::refuse_in("in an equality of a join", &[l.clone(), r.clone()])?;
+        }
         if let Some(filter) = join.filter.as_ref().filter(|e| check::asks_for_time(e)) {
             if !inner {
-                super::time::refuse_in("in the condition of an outer join", &[filter.clone()])?;
+                super::time::refuse_in(
+                    "in the condition of an outer join",
+                    std::slice::from_ref(filter),
+                )?;
             }
             let plain = Join { filter: None, ..join.clone() };
             let node = self.join_streams(&plain, left, right)?;
@@ -194,14 +200,17 @@ fn windows(on: &[(Expr, Expr)], left: &Node, right: &Node) -> Vec<(Watermarked, 
     on.iter().filter_map(pair).collect()
 }
 
-/// What the result follows: a pair of a window comes while either side's rows come.
+/// What the result follows: a pair of a window comes while either side's rows come. A column
+/// that is NULL in a row without a partner says nothing of when that row is final.
 fn passed(windows: &[(Watermarked, Watermarked)], join: &Join) -> Vec<Watermarked> {
+    let left = !matches!(join.join_type, JoinType::Right | JoinType::Full);
+    let right = !matches!(join.join_type, JoinType::Left | JoinType::Full);
     let mut all = Vec::new();
     for (l, r) in windows {
         let sources: BTreeSet<String> = l.sources.union(&r.sources).cloned().collect();
         let lag_us = l.lag_us.max(r.lag_us);
-        for column in [&l.column, &r.column] {
-            if join.schema.has_column(column) {
+        for (column, always) in [(&l.column, left), (&r.column, right)] {
+            if always && join.schema.has_column(column) {
                 let sources = sources.clone();
                 all.push(Watermarked { column: column.clone(), lag_us, sources });
             }

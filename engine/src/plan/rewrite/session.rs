@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Window};
 use crate::error::Result;
 use crate::function::{SESSION_END, SESSION_START};
 use crate::operator::rows::Closing;
+use crate::plan::check;
 use crate::plan::info::{Info, Watermarked, bare};
 use crate::plan::node::{Op, SessionBy};
 use crate::plan::rewrite::{Node, Rewriter, aggregate, ranking, substituted};
@@ -67,6 +68,9 @@ impl Rewriter {
             aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let Some(window) = window_below(&aggregate.input, &mut exprs)? else { return Ok(None) };
         let Some(call) = Call::of(window)? else { return Ok(None) };
+        if exprs.iter().any(check::asks_for_time) {
+            return Ok(None);
+        }
         let (groups, calls) = exprs.split_at(aggregate.group_expr.len());
         let parts: Option<Vec<Part>> = groups.iter().map(|expr| part(expr, &call)).collect();
         let Some(parts) = parts.filter(|parts| whole(parts, &call)) else { return Ok(None) };

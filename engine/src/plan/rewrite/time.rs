@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{
     Aggregate, Expr, LogicalPlan, Projection, Sort, SortExpr, Volatility, Window,
@@ -23,7 +23,7 @@ struct Stamps(Vec<Expr>);
 
 impl Stamps {
     fn replace(&mut self, expr: &Expr) -> Result<Expr> {
-        let replaced = expr.clone().transform(|expr| match &expr {
+        let replaced = expr.clone().transform_down(|expr| match &expr {
             Expr::ScalarFunction(call)
                 if call.func.signature().volatility == Volatility::Stable =>
             {
@@ -33,7 +33,7 @@ impl Stamps {
                     self.0.len() - 1
                 });
                 let column = Column::new_unqualified(format!("{STAMP}{at}"));
-                Ok(Transformed::yes(Expr::Column(column)))
+                Ok(Transformed::new(Expr::Column(column), true, TreeNodeRecursion::Jump))
             }
             _ => Ok(Transformed::no(expr)),
         })?;
