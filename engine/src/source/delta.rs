@@ -163,9 +163,12 @@ mod tests {
     use crate::lake::TableSpec;
     use crate::storage::Warehouse;
 
-    async fn table() -> Arc<LakeTable> {
+    fn house() -> Warehouse {
         let url = Url::parse("memory:///house").unwrap();
-        let house = Warehouse::with_store(url, Arc::new(InMemory::new()));
+        Warehouse::with_store(url, Arc::new(InMemory::new()))
+    }
+
+    async fn table(house: &Warehouse) -> Arc<LakeTable> {
         let spec = TableSpec {
             name: "t".into(),
             location: house.table_url("t").unwrap(),
@@ -174,7 +177,7 @@ mod tests {
             partition_by: Vec::new(),
             deletion_vectors: false,
         };
-        LakeTable::create(&house, spec).await.unwrap()
+        LakeTable::create(house, spec).await.unwrap()
     }
 
     async fn append(table: &LakeTable, values: &[i64]) {
@@ -199,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_range_of_versions_is_what_their_commits_added() {
-        let table = table().await;
+        let table = table(&house()).await;
         let source = DeltaSource::new(Arc::clone(&table));
         for values in [&[1, 2][..], &[3], &[4, 5]] {
             append(&table, values).await;
@@ -213,5 +216,13 @@ mod tests {
         assert_eq!(reader.read(&ranges).await.unwrap().len(), 3);
         let ranges = Ranges::from([(ALL, OffsetRange::new(3, 9))]);
         assert!(reader.read(&ranges).await.unwrap_err().to_string().contains("commit 4 is gone"));
+    }
+
+    #[tokio::test]
+    async fn what_another_process_adds_is_seen() {
+        let house = house();
+        let source = DeltaSource::new(table(&house).await);
+        append(&*table(&house).await, &[1]).await;
+        assert_eq!(source.available().await.unwrap()[&ALL].end, 2);
     }
 }
