@@ -46,6 +46,7 @@ pub struct Node {
 /// Rewrites one plan; numbers its stateful operators in the order in which it meets them.
 #[derive(Debug)]
 pub struct Rewriter {
+    /// Those made so far: one that does the same over the same inputs is the same one.
     operators: Vec<Stateful>,
     /// `EMIT ON WINDOW CLOSE`.
     on_close: bool,
